@@ -1,0 +1,276 @@
+"""Which nodes and edges are hidden, and the randomness that decides it.
+
+Everything random in training comes from :func:`counter_uniform`: a number is a
+function of (seed, epoch, sample, stream, element) and of nothing else, so it is
+the same with any batch size, number of workers, device or interruption.
+"""
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "MaskToken",
+    "counter_normal",
+    "counter_uniform",
+    "drop_edges",
+    "drop_nodes",
+    "restore_incident_edges",
+]
+
+_WORD = 1 << 64
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+def _signed(word: int) -> int:
+    """Read the low 64 bits of an integer as two's complement, as torch stores it."""
+    return (word + _WORD // 2) % _WORD - _WORD // 2
+
+
+def _mix_int(word: int) -> int:
+    """Apply the SplitMix64 finaliser to one Python integer."""
+    word %= _WORD
+    word = (word ^ (word >> 30)) * _MIX_1 % _WORD
+    word = (word ^ (word >> 27)) * _MIX_2 % _WORD
+    return word ^ (word >> 31)
+
+
+def _xor_shift(word: Tensor, bits: int) -> Tensor:
+    # torch shifts int64 arithmetically: the copied sign bits are masked away
+    return word ^ ((word >> bits) & ((1 << (64 - bits)) - 1))
+
+
+def _mix(word: Tensor) -> Tensor:
+    """Apply the SplitMix64 finaliser to int64 words (products wrap around)."""
+    word = _xor_shift(word, 30) * _signed(_MIX_1)
+    word = _xor_shift(word, 27) * _signed(_MIX_2)
+    return _xor_shift(word, 31)
+
+
+def _words(seed: int, epoch: int, index: Tensor, stream: int, size: tuple) -> Tensor:
+    """Return 64 random bits for every element, as int64 of shape (B, *size)."""
+    if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
+        raise ValueError(
+            "index holds one sample number per row: expected an integer tensor of "
+            f"shape (B,), got {index.dtype} of shape {tuple(index.shape)}."
+        )
+    key = 0
+    for part in (seed, epoch, stream):
+        key = _mix_int(key + part * _GOLDEN + _GOLDEN)
+    # Each row is a SplitMix64 sequence of its own, started at a hash of its sample.
+    start = _mix(_mix(index.long() * _signed(_GOLDEN)) ^ _signed(key))
+    element = torch.arange(1, prod(size) + 1, device=index.device)
+    words = _mix(start.unsqueeze(1) + element * _signed(_GOLDEN))
+    return words.reshape(len(index), *size)
+
+
+def counter_uniform(
+    seed: int, epoch: int, index: Tensor, stream: int, size: tuple
+) -> Tensor:
+    r"""Draw uniform numbers that depend on the sample, not on the batch.
+
+    .. math:: u_{be} = h(h(seed, epoch, stream, index_b) + e \gamma) / 2^{24}
+
+    where :math:`h` is the SplitMix64 finaliser (its upper 24 bits are used).
+    Integer arithmetic only: the same bits on every device, no host
+    synchronisation, and the global random state is neither read nor moved.
+
+    Parameters
+    ----------
+    seed, epoch, stream : int
+        Run, pass over the data, and purpose (one number per kind of draw).
+    index : Tensor, shape (B,), integer
+        Number of each window in its data set; its device is used.
+    size : tuple of int
+        Shape of what is drawn for each window.
+
+    Returns
+    -------
+    Tensor, shape (B, *size), float32, in [0, 1)
+
+    Raises
+    ------
+    ValueError
+        If ``index`` is not a vector of integers.
+
+    References
+    ----------
+    Steele, Lea, Flood (2014), Fast splittable pseudorandom number generators,
+    doi:10.1145/2660193.2660195.
+    """
+    words = _words(seed, epoch, index, stream, tuple(size))
+    return ((words >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
+
+
+def counter_normal(
+    seed: int, epoch: int, index: Tensor, stream: int, size: tuple
+) -> Tensor:
+    r"""Draw standard normal numbers that depend on the sample, not on the batch.
+
+    .. math:: z = \sqrt{-2 \ln u_1} \cos(2 \pi u_2)
+
+    with both uniforms cut out of the one 64-bit word that
+    :func:`counter_uniform` would use. Computed in float64 and rounded once, so
+    that devices whose logarithms differ in the last bit still agree.
+
+    Parameters
+    ----------
+    seed, epoch, stream : int
+        Run, pass over the data, and purpose (one number per kind of draw).
+    index : Tensor, shape (B,), integer
+        Number of each window in its data set; its device is used.
+    size : tuple of int
+        Shape of what is drawn for each window.
+
+    Returns
+    -------
+    Tensor, shape (B, *size), float32
+
+    Raises
+    ------
+    ValueError
+        If ``index`` is not a vector of integers.
+
+    References
+    ----------
+    Box, Muller (1958), doi:10.1214/aoms/1177706645.
+    """
+    words = _words(seed, epoch, index, stream, tuple(size))
+    upper = ((words >> 32) & 0xFFFFFFFF).to(torch.float64)
+    lower = (words & 0xFFFFFFFF).to(torch.float64)
+    radius = (-2.0 * ((upper + 0.5) * 2.0**-32).log()).sqrt()
+    angle = lower * (2.0 * torch.pi * 2.0**-32)
+    return (radius * angle.cos()).to(torch.float32)
+
+
+def _check_ratio(ratio: float) -> None:
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"ratio must lie between 0 and 1, got {ratio}.")
+
+
+def drop_nodes(noise: Tensor, ratio: float, present: Tensor | None = None) -> Tensor:
+    """Choose, per window, which electrodes are dropped from a view and masked.
+
+    The ``round(ratio * n_present)`` present nodes of lowest noise are dropped
+    (halves go to the even number). At least one present node always stays; if
+    ``ratio > 0`` and two or more are present, at least one is dropped.
+
+    Parameters
+    ----------
+    noise : Tensor, shape (B, N)
+        Uniform numbers, e.g. of :func:`counter_uniform`.
+    ratio : float
+        Share of the present nodes to drop, 0 to 1.
+    present : Tensor, shape (B, N), bool, optional
+        True where the window has this electrode. Default: everywhere.
+
+    Returns
+    -------
+    Tensor, shape (B, N), bool
+        True = dropped; never True for an absent node.
+
+    Raises
+    ------
+    ValueError
+        If ``ratio`` lies outside 0 to 1.
+
+    References
+    ----------
+    METHOD D5; per-sample masks by argsort as in MAE, arXiv:2111.06377.
+    """
+    _check_ratio(ratio)
+    if present is None:
+        present = torch.ones_like(noise, dtype=torch.bool)
+    n_present = present.sum(dim=1)
+    n_dropped = (n_present.double() * ratio).round().long()
+    if ratio > 0:
+        n_dropped = n_dropped.clamp(min=1)
+    n_dropped = torch.minimum(n_dropped, (n_present - 1).clamp(min=0))
+    order = noise.masked_fill(~present, torch.inf).argsort(dim=1, stable=True)
+    rank = order.argsort(dim=1)
+    return rank < n_dropped.unsqueeze(1)
+
+
+def drop_edges(noise: Tensor, ratio: float) -> Tensor:
+    """Choose, per window, which edges a view keeps: a symmetric Bernoulli draw.
+
+    Each unordered pair of nodes is dropped with probability ``ratio``, decided
+    by the noise above the diagonal; self-loops always stay.
+
+    Parameters
+    ----------
+    noise : Tensor, shape (B, N, N)
+        Uniform numbers in [0, 1).
+    ratio : float
+        Probability of dropping an edge, 0 to 1.
+
+    Returns
+    -------
+    Tensor, shape (B, N, N), bool
+        True = kept.
+
+    Raises
+    ------
+    ValueError
+        If ``ratio`` lies outside 0 to 1.
+
+    References
+    ----------
+    METHOD D5, and B-32 for the ratio that other code does not keep.
+    """
+    _check_ratio(ratio)
+    upper = (noise >= ratio).triu(1)
+    loops = torch.eye(noise.shape[-1], dtype=torch.bool, device=noise.device)
+    return upper | upper.mT | loops
+
+
+def restore_incident_edges(keep: Tensor, masked: Tensor) -> Tensor:
+    """Put back every edge that touches a masked node.
+
+    A masked node without edges could not be in-painted from its neighbours.
+
+    Parameters
+    ----------
+    keep : Tensor, shape (B, N, N), bool
+        Edges kept, e.g. by :func:`drop_edges`.
+    masked : Tensor, shape (B, N), bool
+        Nodes that carry the mask token.
+
+    Returns
+    -------
+    Tensor, shape (B, N, N), bool
+
+    References
+    ----------
+    METHOD D5.
+    """
+    return keep | masked.unsqueeze(2) | masked.unsqueeze(1)
+
+
+class MaskToken(nn.Module):
+    """The learned embedding that stands for a hidden or missing electrode.
+
+    One vector per model, zero at first: with standardised features, the mean.
+    What a masked node held influences nothing, gradients included, even if it
+    is not finite.
+
+    Parameters
+    ----------
+    size : int
+        Number of node features F.
+
+    References
+    ----------
+    METHOD A.5, step 2, and D5.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(size))
+
+    def forward(self, nodes: Tensor, masked: Tensor) -> Tensor:
+        """Replace the masked rows of ``nodes`` (B, N, F); ``masked`` is (B, N)."""
+        return torch.where(masked.unsqueeze(-1), self.token.to(nodes.dtype), nodes)
