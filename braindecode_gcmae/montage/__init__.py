@@ -1,0 +1,39 @@
+"""Who is which electrode: names, aliases, positions, subsets and presets.
+
+Electrodes are matched by name or by position, never by row. Positions are metres
+in MNE's head frame and ship with the package as two tables in ``data/``:
+
+- ``ten_five.csv``: the 10-05 system, from MNE's template on its own fiducials;
+- ``hydrocel.csv``: E1..E128 of the EGI HydroCel net, from MNE's template, warped to
+  the 10-05 head by the thin-plate spline through the 20 sites whose 10-20 names the
+  manufacturer gives (Luu & Ferree 2005: E11 is Fz, E36 is C3, ...). The two templates
+  are heads of different shape: unwarped, E11 would come out 22 mm away from Fz.
+"""
+
+from braindecode_gcmae.montage.matching import (
+    electrode_positions,
+    make_chs_info,
+    match_electrodes,
+    nearest_electrodes,
+    require_positions,
+    retained_and_removed,
+)
+from braindecode_gcmae.montage.names import (
+    PRESETS,
+    canonical_name,
+    montage_preset,
+    standard_positions,
+)
+
+__all__ = [
+    "PRESETS",
+    "canonical_name",
+    "electrode_positions",
+    "make_chs_info",
+    "match_electrodes",
+    "montage_preset",
+    "nearest_electrodes",
+    "require_positions",
+    "retained_and_removed",
+    "standard_positions",
+]

@@ -1,0 +1,151 @@
+"""Names of electrodes: canonical spelling, tabulated positions, presets."""
+
+import csv
+import json
+import re
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+
+import numpy as np
+
+_RENAMED = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}
+_VERTEX = {"vref": "Cz", "e129": "Cz", "eref": "Cz"}
+_EDGES = re.compile(r"^[\s.]+|[\s.]+$")
+_PREFIX = re.compile(r"^eeg[\s:_\-]*", re.IGNORECASE)
+# Common references only: "Fp1-F7" is a bipolar derivation, not the electrode Fp1.
+_REFERENCE = re.compile(
+    r"[\s:_\-]+(ref\d*|le|re|ar|avg|car|lm|a1|a2|m1|m2|a1a2|a1\+a2|linked)$",
+    re.IGNORECASE,
+)
+_EGI = re.compile(r"^e\s*0*([1-9]\d*)$", re.IGNORECASE)
+
+
+@cache
+def table(stem):
+    """Read one table of ``data/`` as a read-only mapping of name to position."""
+    text = files("braindecode_gcmae").joinpath("data", f"{stem}.csv").read_text("utf-8")
+    table = {}
+    for row in csv.DictReader(text.splitlines()):
+        position = np.array([float(row[axis]) for axis in "xyz"])
+        position.flags.writeable = False  # one cached copy serves every caller
+        table[row["name"]] = position
+    return MappingProxyType(table)
+
+
+def _load_presets():
+    groups = json.loads(
+        files("braindecode_gcmae").joinpath("data/presets.json").read_text()
+    )
+    presets = {name: tuple(text.split()) for name, text in groups.items()}
+    # HydroCel, and its halves by stride in file order: rows 1, 3, ... and 1, 5, ...
+    for name, first, step in [("egi-128", 1, 1), ("hbn-64", 2, 2), ("hbn-32", 2, 4)]:
+        presets[name] = tuple(f"E{number}" for number in range(first, 129, step))
+    return MappingProxyType(presets)
+
+
+# Name to electrodes. The generic ones are nested (4 in 8 in 16 in 19, 32 and 64).
+PRESETS = _load_presets()
+_SHORT = {"64": "10-10-64", "32": "10-10-32", "19": "10-20-19", "16": "10-20-16"}
+_SHORT |= {"8": "10-20-8", "4": "10-20-4", "128": "egi-128"}
+
+
+@cache
+def _ten_five_by_key():
+    return {name.lower(): name for name in table("ten_five")} | _RENAMED | _VERTEX
+
+
+def _lookup(name):
+    """Return the canonical label of a bare name, or None if it is no known one."""
+    known = _ten_five_by_key().get(name.lower())
+    if known is not None:
+        return known
+    egi = _EGI.match(name)
+    if egi and f"E{egi[1]}" in table("hydrocel"):
+        return f"E{egi[1]}"
+    return None
+
+
+@cache
+def _canonical(name):
+    bare = _EDGES.sub("", name)
+    prefixless = _PREFIX.sub("", bare)
+    for candidate in (bare, prefixless, _REFERENCE.sub("", prefixless)):
+        known = _lookup(_EDGES.sub("", candidate))
+        if known is not None:
+            return known
+    return bare
+
+
+def canonical_name(name):
+    """Spell an electrode's name the way the 10-05 system does.
+
+    Case, surrounding blanks and dots, a leading "EEG", a trailing common reference
+    and the old names T3, T4, T5, T6 are resolved: "Fc5." is "FC5", "EEG FP1-REF" is
+    "Fp1", "T3" is "T7", "e036" is "E36", "VREF" is "Cz". A name that is neither 10-05
+    nor E1..E128 is returned without its surrounding blanks and dots.
+
+    Parameters
+    ----------
+    name : str
+        The name as found in a recording.
+
+    Returns
+    -------
+    str
+        The canonical name.
+
+    Raises
+    ------
+    TypeError
+        If ``name`` is not a string.
+
+    References
+    ----------
+    Oostenveld & Praamstra 2001, DOI 10.1016/S1388-2457(00)00527-7.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"an electrode's name must be a string, got {name!r}")
+    return _canonical(str(name))
+
+
+def standard_positions():
+    """Return the 10-05 positions: name to (3,) metres in the head frame.
+
+    Returns
+    -------
+    dict of str to ndarray (3,)
+        A new dict of read-only arrays; x points to the right ear, y to the nose.
+    """
+    return dict(table("ten_five"))
+
+
+def montage_preset(name):
+    """Return the electrodes of a preset.
+
+    Parameters
+    ----------
+    name : str or int
+        A key of ``PRESETS``, or the number of electrodes of a generic one: 128, 64,
+        32, 19, 16, 8, 4. "motor-8", "headband-8", "no-central-16" and "rim-4" ask
+        where density matters; "embarc-31", "-24", "-12", "-8", "hbn-64" and "hbn-32"
+        are those of the method's experiments (METHOD A.3).
+
+    Returns
+    -------
+    list of str
+        A new list of names.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset; names all presets and the nearest.
+    """
+    key = str(name).strip().lower()
+    key = _SHORT.get(key, key)
+    if key in PRESETS:
+        return list(PRESETS[key])
+    similar = get_close_matches(key, PRESETS, n=1, cutoff=0.3)
+    hint = f", did you mean {similar[0]!r}?" if similar else ""
+    raise ValueError(f"no montage preset {name!r}{hint}; there are {sorted(PRESETS)}")

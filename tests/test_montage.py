@@ -1,0 +1,380 @@
+"""Laws of electrode matching: by name or by position, never by row."""
+
+import subprocess
+import sys
+
+import mne
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braindecode_gcmae.montage import (
+    PRESETS,
+    canonical_name,
+    electrode_positions,
+    make_chs_info,
+    match_electrodes,
+    montage_preset,
+    nearest_electrodes,
+    require_positions,
+    retained_and_removed,
+    standard_positions,
+)
+
+# Luu & Ferree 2005: sites of the HydroCel net and their 10-10 equivalents. The first
+# row are landmarks of the warp, the second row is not and checks it.
+LANDMARKS = {
+    "Fp1": 22,
+    "Fp2": 9,
+    "Fz": 11,
+    "F3": 24,
+    "F4": 124,
+    "F7": 33,
+    "F8": 122,
+    "C3": 36,
+    "C4": 104,
+}
+LANDMARKS |= {
+    "T7": 45,
+    "T8": 108,
+    "P3": 52,
+    "P4": 92,
+    "Pz": 62,
+    "P7": 58,
+    "P8": 96,
+    "O1": 70,
+    "O2": 83,
+    "Oz": 75,
+}
+OTHERS = {
+    "FCz": 6,
+    "AFz": 16,
+    "AF3": 23,
+    "AF4": 3,
+    "F1": 19,
+    "F2": 4,
+    "F5": 27,
+    "F6": 123,
+    "FC3": 29,
+    "FC4": 111,
+}
+OTHERS |= {"C1": 30, "C2": 105, "PO7": 65, "PO8": 90, "POz": 72}
+
+
+def _template():
+    try:
+        return mne.channels.make_standard_montage("colin27_1005")
+    except ValueError:  # before MNE 1.13
+        return mne.channels.make_standard_montage("standard_1005")
+
+
+def _unnamed(names):
+    """The same electrodes under names that say nothing: only ``loc`` is left."""
+    chs_info = make_chs_info(names)
+    return [dict(ch, ch_name=f"sensor {i}") for i, ch in enumerate(chs_info)]
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("Fc5.", "FC5"),
+        ("Cz..", "Cz"),
+        ("FP1", "Fp1"),
+        (" fp1 ", "Fp1"),
+        ("AFPZ", "AFpz"),
+        ("t3", "T7"),
+        ("T4", "T8"),
+        ("T5", "P7"),
+        ("T6", "P8"),
+        ("EEG FP1-REF", "Fp1"),
+        ("EEG T3-LE", "T7"),
+        ("EEG-Fz", "Fz"),
+        ("EEG:C3", "C3"),
+        ("C4-M1", "C4"),
+        ("e036", "E36"),
+        ("EEG E36", "E36"),
+        ("VREF", "Cz"),
+        ("E129", "Cz"),
+        ("Fp1-F7", "Fp1-F7"),
+        ("EEG 001", "EEG 001"),
+        ("E300", "E300"),
+        ("M1", "M1"),
+        ("", ""),
+    ],
+)
+def test_names_are_spelled_the_ten_five_way(name, expected):
+    assert canonical_name(name) == expected
+
+
+def test_canonical_name_is_idempotent_and_ignores_case():
+    for name in [*standard_positions(), *montage_preset("egi-128")]:
+        for spelling in (name, name.upper(), name.lower() + ".", f"EEG {name}-Ref"):
+            assert canonical_name(spelling) == name
+
+
+@given(st.text(max_size=12))
+def test_canonical_name_of_any_text_is_a_fixed_point_or_known(text):
+    once = canonical_name(text)
+    known = {*standard_positions(), *montage_preset("egi-128")}
+    assert once in known or (once in text and once.strip() == once)
+    assert canonical_name(once) == once
+
+
+def test_a_name_is_a_string():
+    with pytest.raises(TypeError, match="7"):
+        canonical_name(7)
+    with pytest.raises(TypeError, match="ch_name"):
+        match_electrodes([{"name": "C3"}], ["C3"])
+
+
+def test_standard_positions_are_mne_template_in_the_head_frame():
+    montage = _template()
+    info = mne.create_info(montage.ch_names, 100.0, "eeg")
+    info.set_montage(montage)
+    ours = standard_positions()
+    theirs = {canonical_name(ch["ch_name"]): ch["loc"][:3] for ch in info["chs"]}
+    assert set(ours) == set(theirs) and len(ours) == 339
+    for name, position in theirs.items():
+        np.testing.assert_allclose(ours[name], position, atol=1e-6)
+    assert ours["C4"][0] > 0 > ours["C3"][0] and ours["Fz"][1] > 0 > ours["Oz"][1]
+
+
+def test_nobody_can_change_the_shared_table():
+    with pytest.raises(ValueError, match="read-only"):
+        standard_positions()["Cz"][0] = 1.0
+    standard_positions().pop("Cz")
+    assert "Cz" in standard_positions()
+    montage_preset("motor-8").pop()
+    assert len(montage_preset("motor-8")) == 8
+    with pytest.raises(TypeError):
+        PRESETS["motor-8"] = ()
+
+
+@pytest.mark.parametrize("name, number", [*LANDMARKS.items(), *OTHERS.items()])
+def test_egi_numbers_match_by_position_both_ways(name, number):
+    net = make_chs_info([f"E{i}" for i in range(1, 129)] + ["VREF"])
+    assert match_electrodes([name], net) == [number - 1]
+    assert match_electrodes([f"E{number}"], make_chs_info([name, "Iz"])) == [0]
+    assert match_electrodes(["Cz"], net) == [128]
+
+
+def test_egi_numbers_keep_their_own_names():
+    net = [f"E{i}" for i in range(1, 129)]
+    order = np.random.default_rng(0).permutation(128)
+    shuffled = [net[i] for i in order]
+    assert [shuffled[r] for r in match_electrodes(net, shuffled)] == net
+
+
+def test_the_warped_net_stays_a_left_right_symmetric_head():
+    mne_net = mne.channels.make_standard_montage("GSN-HydroCel-128")
+    raw = np.array(list(mne_net.get_positions()["ch_pos"].values()))
+    ours = electrode_positions(mne_net.ch_names)
+    # mirror partners of the manufacturer's net are mirror partners of ours
+    partner = np.linalg.norm(raw[:, None] - raw * [-1, 1, 1], axis=-1).argmin(1)
+    np.testing.assert_allclose(ours[partner] * [-1, 1, 1], ours, atol=0.008)
+    gaps = np.linalg.norm(ours[:, None] - ours, axis=-1) + np.eye(128)
+    assert gaps.min() > 0.015
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60))
+def test_rows_follow_names_and_positions_in_any_order(seed, n_kept):
+    rng = np.random.default_rng(seed)
+    names = montage_preset(64)
+    shuffled = [names[i] for i in rng.permutation(64)]
+    kept = [names[i] for i in rng.permutation(64)[:n_kept]]
+    expected = [shuffled.index(name) for name in kept]
+    assert match_electrodes(kept, make_chs_info(shuffled)) == expected
+    assert match_electrodes(kept, _unnamed(shuffled)) == expected
+    spelled = [f"EEG {name.upper()}-REF" for name in shuffled]
+    assert match_electrodes(kept, spelled) == expected
+    retained, removed = retained_and_removed(kept, shuffled)
+    assert retained == expected and removed == sorted(set(range(64)) - set(expected))
+
+
+def test_names_win_over_meaningless_positions():
+    rng = np.random.default_rng(0)
+    chs = [
+        {"ch_name": f"C{i}", "kind": "eeg", "loc": rng.random(12)} for i in (3, 1, 2)
+    ]
+    assert match_electrodes(["C1", "C2", "C3"], chs) == [1, 2, 0]
+    np.testing.assert_array_equal(
+        electrode_positions(chs), electrode_positions(["C3", "C1", "C2"])
+    )
+    measured = electrode_positions(chs, prefer="loc")
+    np.testing.assert_array_equal(measured, [ch["loc"][:3] for ch in chs])
+    with pytest.raises(ValueError, match="prefer"):
+        electrode_positions(chs, prefer="row")
+
+
+def test_small_errors_of_digitisation_do_not_matter_but_large_ones_do():
+    chs = _unnamed(montage_preset(19))
+    for channel in chs:
+        channel["loc"][:3] += 0.008 * np.array([0.6, 0.0, 0.8])
+    assert match_electrodes(["Cz", "O1"], chs) == [9, 17]
+    with pytest.raises(ValueError, match="'sensor 9', 8 mm away.*tolerance of 5 mm"):
+        match_electrodes(["Cz"], chs, tolerance=0.005)
+
+
+def test_two_different_ten_five_names_are_never_the_same_electrode():
+    neighbours = make_chs_info(["AFpz"])  # 6 mm from AFp1h
+    with pytest.raises(ValueError, match=r"AFp1h.*'AFpz', 6 mm"):
+        match_electrodes(["AFp1h"], neighbours)
+
+
+def test_unknown_electrodes_are_named_with_the_nearest():
+    with pytest.raises(ValueError, match="'Cx'.*similar name 'Cz'") as error:
+        match_electrodes(["C3", "Cx", "FCz"], make_chs_info(montage_preset(19)))
+    assert "'FCz'" in str(error.value) and "'C3'" not in str(error.value)
+    assert "nearest by position" in str(error.value)
+    with pytest.raises(ValueError, match="nothing similar, position unknown"):
+        match_electrodes(["qqq"], ["a1b2"])
+    with pytest.raises(ValueError, match="unknown"):
+        match_electrodes(["C3"], [])
+
+
+def test_free_names_match_as_they_are_spelled():
+    assert match_electrodes(["b", "ch0"], ["ch0", "a", "b"]) == [2, 0]
+    assert match_electrodes(["Fp1-A2"], ["Fp1-A1", "Fp1-A2"]) == [1]
+    assert match_electrodes(["CH0"], ["x", "ch0"]) == [1]
+
+
+@pytest.mark.parametrize(
+    "names", [["C3", "c3."], ["T3", "T7"], ["E129", "Cz"], ["x", "x"]]
+)
+def test_duplicates_are_named(names):
+    with pytest.raises(ValueError, match=f"duplicate.*{names[0]}"):
+        match_electrodes(names, ["C3", "T7", "Cz", "x"])
+    with pytest.raises(ValueError, match=f"duplicate.*{names[0]}"):
+        make_chs_info(names)
+
+
+def test_ambiguous_channels_are_named():
+    with pytest.raises(ValueError, match="'P7'.*'EEG T5'.*'p7'"):
+        match_electrodes(["P7"], ["EEG T5", "p7", "C3"])
+    assert match_electrodes(["C3"], ["EEG T5", "p7", "C3"]) == [2]
+    twins = _unnamed(["C3", "C4"]) + _unnamed(["C3"])
+    twins[2]["ch_name"] = "twin"
+    with pytest.raises(ValueError, match="'C3'.*coincide.*'sensor 0', 'twin'"):
+        match_electrodes(["C3"], twins)
+    with pytest.raises(ValueError, match="'C3', 'E36'.*one channel"):
+        match_electrodes(["C3", "E36"], make_chs_info(["C3", "C4"]))
+
+
+def test_an_eye_channel_is_not_taken_for_an_electrode():
+    chs = _unnamed(["Fp1", "C3"])
+    for kind in ("eog", 202):
+        chs[0]["kind"] = kind
+        with pytest.raises(ValueError, match="Fp1"):
+            match_electrodes(["Fp1"], chs)
+    for kind in ("eeg", "EEG", 2):
+        chs[0]["kind"] = kind
+        assert match_electrodes(["Fp1"], chs) == [0]
+
+
+def test_mne_info_is_understood():
+    info = mne.create_info(["O2", "T3", "Fp1"], 100.0, "eeg")
+    assert match_electrodes(["Fp1", "T7"], info["chs"]) == [2, 1]
+    info.set_montage(_template())
+    measured = electrode_positions(info["chs"], prefer="loc")
+    np.testing.assert_allclose(measured, electrode_positions(info["chs"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("loc", [None, np.zeros(12), np.full(12, np.nan), []])
+def test_an_empty_loc_means_an_unknown_position(loc):
+    chs = [{"ch_name": "mystery", "kind": "eeg", "loc": loc}, {"ch_name": "Cz"}]
+    positions = electrode_positions(chs)
+    assert np.isnan(positions[0]).all()
+    np.testing.assert_array_equal(positions[1], standard_positions()["Cz"])
+    with pytest.raises(ValueError, match="geometric graph.*'mystery'"):
+        require_positions(chs, "a geometric graph")
+
+
+def test_positions_are_required_only_to_be_known_and_distinct():
+    names = montage_preset(64)
+    np.testing.assert_array_equal(
+        require_positions(names, "a figure"), electrode_positions(make_chs_info(names))
+    )
+    with pytest.raises(ValueError, match="coincide.*T3.*T7"):
+        require_positions(["Cz", "T3", "T7"], "a figure")
+    assert electrode_positions([]).shape == (0, 3)
+
+
+def test_nearest_electrodes_equals_a_slow_search():
+    rng = np.random.default_rng(1)
+    chs = make_chs_info(montage_preset(32) + ["nowhere"])
+    points = np.r_[rng.normal(size=(20, 3)) * 0.1, [[np.nan] * 3]]
+    rows, gaps = nearest_electrodes(points, chs)
+    for point, row, gap in zip(points[:-1], rows, gaps, strict=False):
+        slow = [np.sqrt(((ch["loc"][:3] - point) ** 2).sum()) for ch in chs[:-1]]
+        assert row == int(np.argmin(slow)) and gap == pytest.approx(min(slow))
+    assert rows[-1] == -1 and np.isinf(gaps[-1])
+    assert nearest_electrodes(points, [])[0].tolist() == [-1] * 21
+
+
+def test_chs_info_has_what_braindecode_reads():
+    chs = make_chs_info(["Fc5.", "who"])
+    assert [ch["ch_name"] for ch in chs] == ["Fc5.", "who"]
+    assert {ch["kind"] for ch in chs} == {"eeg"}
+    np.testing.assert_array_equal(chs[0]["loc"][:3], standard_positions()["FC5"])
+    assert chs[0]["loc"].shape == (12,) and np.isnan(chs[1]["loc"]).all()
+
+
+@pytest.mark.parametrize("argument", ["C3", {"ch_name": "C3"}])
+def test_one_electrode_is_not_a_list(argument):
+    with pytest.raises(TypeError, match="montage_preset"):
+        match_electrodes(argument, ["C3"])
+    with pytest.raises(TypeError, match="list"):
+        electrode_positions(argument)
+
+
+def test_no_electrode_at_all_and_bad_tolerance_are_errors():
+    with pytest.raises(ValueError, match="names is empty"):
+        match_electrodes([], ["C3"])
+    for tolerance in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="tolerance"):
+            match_electrodes(["C3"], ["C3"], tolerance=tolerance)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_holds_as_many_known_electrodes_as_its_name_says(name):
+    names = montage_preset(name)
+    assert len(names) == len(set(names)) == int(name.rsplit("-", 1)[1])
+    assert [canonical_name(n) for n in names] == names
+    assert np.isfinite(require_positions(names, "a preset")).all()
+
+
+def test_generic_presets_are_nested_and_physionet_holds_all_motor_ones():
+    generic = [set(montage_preset(k)) for k in (4, 8, 16, 19, 64)]
+    assert all(a < b for a, b in zip(generic, generic[1:], strict=False))
+    assert generic[2] < set(montage_preset("32")) < generic[-1]
+    for name in ("motor-8", "headband-8", "no-central-16", "rim-4"):
+        assert set(montage_preset(name)) < generic[-1]
+    for number in (24, 12, 8):
+        assert set(montage_preset(f"embarc-{number}")) < set(
+            montage_preset("embarc-31")
+        )
+    assert "Cz" not in montage_preset("embarc-31")
+
+
+def test_stride_presets_follow_the_file_order():
+    net = montage_preset(128)
+    assert net == [f"E{i}" for i in range(1, 129)]
+    assert match_electrodes(montage_preset("hbn-64"), net) == list(range(1, 128, 2))
+    assert match_electrodes(montage_preset("hbn-32"), net) == list(range(1, 126, 4))
+
+
+def test_an_unknown_preset_lists_the_presets():
+    with pytest.raises(ValueError, match="'motor8'.*'motor-8'.*headband-8"):
+        montage_preset("motor8")
+    assert montage_preset(" Motor-8 ") == montage_preset("motor-8")
+
+
+def test_importing_montage_imports_neither_mne_nor_torch():
+    code = (
+        "import sys, braindecode_gcmae.montage as m\n"
+        "m.match_electrodes(['C3'], ['E36'])\n"
+        "assert not {'mne', 'torch', 'braindecode', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
