@@ -1,0 +1,309 @@
+"""Graph encoders and the decoder: node embeddings from nodes and edges.
+
+Every encoder maps node embeddings (B, N, D), an adjacency (B, N, N) and the mask of
+existing nodes (B, N) to node embeddings (B, N, D). None of its weights depends on the
+number of nodes.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .graph import scaled_laplacian
+
+__all__ = [
+    "ChebyshevConvolution",
+    "ChebyshevEncoder",
+    "ConvolutionEncoder",
+    "GraphDecoder",
+    "GraphTransformerEncoder",
+    "build_encoder",
+]
+
+
+class ChebyshevConvolution(nn.Module):
+    r"""Chebyshev graph filter, :math:`Y = \sum_{k<K} T_k(\tilde L) X W_k + b`.
+
+    Dense and batched; equal to torch-geometric's ``ChebConv`` with
+    ``normalization="sym"`` and ``lambda_max=2``.
+
+    Parameters
+    ----------
+    in_dim, out_dim : int
+        Embedding widths.
+    order : int
+        Number of Chebyshev polynomials, K.
+    bias : bool
+
+    References
+    ----------
+    Defferrard et al. (2016), https://arxiv.org/abs/1606.09375
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, order: int = 3, bias: bool = True):
+        super().__init__()
+        if order < 1:
+            raise ValueError(f"order must be at least 1, got {order}")
+        self.order = order
+        self.weight = nn.Parameter(torch.empty(order, in_dim, out_dim))
+        self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
+        for weight in self.weight:
+            nn.init.xavier_uniform_(weight)
+
+    def forward(self, x: Tensor, laplacian: Tensor) -> Tensor:
+        """(B, N, in_dim), scaled Laplacian (..., N, N) -> (B, N, out_dim)."""
+        out = x @ self.weight[0]
+        previous = x
+        current = x
+        for k in range(1, self.order):
+            if k == 1:
+                current = laplacian @ x
+            else:
+                after = 2 * (laplacian @ current) - previous
+                previous = current
+                current = after
+            out = out + current @ self.weight[k]
+        if self.bias is not None:
+            out = out + self.bias
+        return out
+
+
+class _ChebyshevBlock(nn.Module):
+    """Pre-norm residual Chebyshev layer: stays bounded at any depth (B-30)."""
+
+    def __init__(self, dim: int, order: int, activation: type, drop_prob: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.convolution = ChebyshevConvolution(dim, dim, order)
+        self.activation = activation()
+        self.dropout = nn.Dropout(drop_prob)
+
+    def forward(self, h: Tensor, laplacian: Tensor) -> Tensor:
+        update = self.convolution(self.norm(h), laplacian)
+        return h + self.dropout(self.activation(update))
+
+
+class ChebyshevEncoder(nn.Module):
+    """Stack of residual Chebyshev graph filters (DGCNN, after Song et al. 2018).
+
+    Parameters
+    ----------
+    dim : int
+        Width D.
+    depth : int
+        Layers.
+    n_heads : int
+        Not used; every encoder takes the same arguments.
+    order : int
+        Chebyshev order K.
+    activation : type of nn.Module
+    drop_prob : float
+
+    References
+    ----------
+    Song et al. (2018), https://doi.org/10.1109/TAFFC.2018.2817622
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        n_heads: int = 4,
+        order: int = 3,
+        activation: type[nn.Module] = nn.GELU,
+        drop_prob: float = 0.0,
+    ):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [_ChebyshevBlock(dim, order, activation, drop_prob) for _ in range(depth)]
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
+        """(B, N, D), (B, N, N), (B, N) -> (B, N, D)."""
+        laplacian = scaled_laplacian(adjacency)
+        for layer in self.layers:
+            h = layer(h, laplacian)
+        return self.norm(h)
+
+
+class _AttentionBlock(nn.Module):
+    """Pre-norm attention over the electrodes, the adjacency as a bias per head."""
+
+    def __init__(self, dim: int, n_heads: int, activation: type, drop_prob: float):
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.edge = nn.Parameter(torch.ones(n_heads))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, 2 * dim),
+            activation(),
+            nn.Dropout(drop_prob),
+            nn.Linear(2 * dim, dim),
+        )
+        self.dropout = nn.Dropout(drop_prob)
+
+    def forward(self, h: Tensor, adjacency: Tensor, padding: Tensor) -> Tensor:
+        b, n, dim = h.shape
+        heads = (b, n, 3, self.n_heads, dim // self.n_heads)
+        qkv = self.qkv(self.norm1(h)).reshape(heads).permute(2, 0, 3, 1, 4)
+        bias = self.edge[:, None, None] * adjacency.unsqueeze(1) + padding
+        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=bias)
+        mixed = mixed.transpose(1, 2).reshape(b, n, dim)
+        h = h + self.dropout(self.out(mixed))
+        return h + self.dropout(self.feed_forward(self.norm2(h)))
+
+
+class GraphTransformerEncoder(nn.Module):
+    """Transformer over electrodes with the adjacency as an additive attention bias.
+
+    Padding is never attended to. Without the graph the public code's transformer
+    ignores topology altogether (METHOD B-29).
+
+    Parameters
+    ----------
+    dim : int
+        Width D, a multiple of ``n_heads``.
+    depth, n_heads : int
+        Layers and heads.
+    order : int
+        Not used; every encoder takes the same arguments.
+    activation : type of nn.Module
+    drop_prob : float
+
+    Raises
+    ------
+    ValueError
+        If the width is not a multiple of the heads.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        n_heads: int = 4,
+        order: int = 3,
+        activation: type[nn.Module] = nn.GELU,
+        drop_prob: float = 0.0,
+    ):
+        super().__init__()
+        if dim % n_heads:
+            raise ValueError(f"emb_dim={dim} is not a multiple of n_heads={n_heads}")
+        self.layers = nn.ModuleList(
+            [_AttentionBlock(dim, n_heads, activation, drop_prob) for _ in range(depth)]
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
+        """(B, N, D), (B, N, N), (B, N) -> (B, N, D)."""
+        # A large finite number: weights underflow to exactly zero, and a window of
+        # nothing but padding gives no NaN.
+        padding = (~exists)[:, None, None, :].to(h.dtype) * -1e9
+        for layer in self.layers:
+            h = layer(h, adjacency, padding)
+        return self.norm(h)
+
+
+class ConvolutionEncoder(nn.Module):
+    """Any torch-geometric convolution as a stack of residual graph layers.
+
+    Parameters
+    ----------
+    dim : int
+        Width D.
+    depth : int
+        Layers.
+    n_heads, order : int
+        ``order`` is handed to convolutions that take ``K``.
+    activation : type of nn.Module
+    drop_prob : float
+    convolution : type
+        A class of ``torch_geometric.nn`` with ``(in_channels, out_channels)``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        n_heads: int = 4,
+        order: int = 3,
+        activation: type[nn.Module] = nn.GELU,
+        drop_prob: float = 0.0,
+        *,
+        convolution: type,
+    ):
+        super().__init__()
+        import inspect
+
+        names = inspect.signature(convolution.__init__).parameters
+        extra = {"K": order} if "K" in names else {}
+        self.layers = nn.ModuleList(
+            [convolution(dim, dim, **extra) for _ in range(depth)]
+        )
+        self.weighted = "edge_weight" in inspect.signature(
+            convolution.forward
+        ).parameters
+        self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(depth)])
+        self.activation = activation()
+        self.dropout = nn.Dropout(drop_prob)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
+        """(B, N, D), (B, N, N), (B, N) -> (B, N, D)."""
+        b, n, dim = h.shape
+        graph, source, target = adjacency.nonzero().unbind(1)
+        edges = torch.stack([source, target]) + graph * n
+        weight = adjacency[graph, source, target]
+        keywords = {"edge_weight": weight} if self.weighted else {}
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            update = layer(norm(h).reshape(b * n, dim), edges, **keywords)
+            h = h + self.dropout(self.activation(update)).reshape(b, n, dim)
+        return self.norm(h)
+
+
+def build_encoder(encoder: type[nn.Module], dim: int, **arguments) -> nn.Module:
+    """An encoder of this class; a torch-geometric convolution is wrapped.
+
+    Parameters
+    ----------
+    encoder : type of nn.Module
+        :class:`GraphTransformerEncoder`, :class:`ChebyshevEncoder`, a class with the
+        same arguments and ``forward(h, adjacency, exists)``, or any convolution of
+        ``torch_geometric.nn``.
+    dim : int
+        Width D.
+    **arguments
+        ``depth``, ``n_heads``, ``order``, ``activation``, ``drop_prob``.
+    """
+    if encoder.__module__.startswith("torch_geometric."):
+        return ConvolutionEncoder(dim, convolution=encoder, **arguments)
+    return encoder(dim, **arguments)
+
+
+class GraphDecoder(nn.Module):
+    """Node embeddings -> node features, with one layer that mixes nodes (D14).
+
+    Parameters
+    ----------
+    dim : int
+        Embedding width D.
+    n_features : int
+        Node features F.
+    n_heads : int
+        Attention heads.
+    """
+
+    def __init__(self, dim: int, n_features: int, n_heads: int = 4):
+        super().__init__()
+        self.mix = GraphTransformerEncoder(dim, 1, n_heads)
+        self.out = nn.Linear(dim, n_features)
+        nn.init.normal_(self.out.weight, std=1 / math.sqrt(dim))
+
+    def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
+        """(B, N, D), (B, N, N), (B, N) -> (B, N, F)."""
+        return self.out(self.mix(h, adjacency, exists))
