@@ -45,7 +45,7 @@ $(VENV)/bin/python:
 	"$(PYTHON)" -m venv $(VENV)
 
 $(VENV)/.installed-%: setup.cfg pyproject.toml | $(VENV)/bin/python
-	@echo "Installing the package with its dependencies [$*] (about 5 GB) ..."
+	@echo "Installing the package with extra [$*]: once, minutes, about 5 GB in all ..."
 	$(PY) -m pip install --quiet -e ".[$*]"
 	@touch $@
 

@@ -352,3 +352,9 @@ def test_a_formula_has_the_spelling_of_the_design(formula):
         p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD
     ] == positional
     assert set(keywords) <= {p.name for p in parameters if p.kind == p.KEYWORD_ONLY}
+
+
+def test_every_public_name_has_its_page_in_the_documentation():
+    listed = (ROOT / "docs" / "api.rst").read_text("utf-8").split()
+    names = set(importlib.import_module(NAME).__all__) - {"__version__"}
+    assert names - set(listed) == set()
