@@ -38,8 +38,9 @@ exclude_patterns = ["_build"]
 exclude_patterns += ["auto_examples/*.ipynb", "auto_examples/*.py"]
 nitpicky = False
 
+templates_path = ["_templates"]
 autosummary_generate = True
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"show-inheritance": True}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
@@ -59,7 +60,6 @@ sphinx_gallery_conf = {
     "doc_module": ("braindecode_gcmae",),
     "backreferences_dir": "generated/backreferences",
     "within_subsection_order": "FileNameSortKey",
-    "reference_url": {"braindecode_gcmae": None},
     "show_signature": False,
     "download_all_examples": False,
 }
