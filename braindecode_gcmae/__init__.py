@@ -7,7 +7,15 @@ works. Everything else is imported when it is first asked for.
 
 from importlib import import_module
 
+from braindecode.models.util import _init_models_dict, models_dict
+
+from .models import GCMAEStudent, GCMAETeacher
+
 __version__ = "0.1.0"
+
+if not models_dict:
+    _init_models_dict()
+models_dict.update(GCMAEStudent=GCMAEStudent, GCMAETeacher=GCMAETeacher)
 
 _HOME = {
     "GCMAEPretrainer": "pretraining",
@@ -26,7 +34,7 @@ _HOME = {
     "plot_training_curves": "viz",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = ["GCMAEStudent", "GCMAETeacher", *_HOME, "__version__"]
 
 
 def __getattr__(name):

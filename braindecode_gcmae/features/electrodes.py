@@ -16,7 +16,7 @@ class Electrodes(NamedTuple):
     positions : Tensor, shape (B, N, 3)
         Head frame, metres; NaN where unknown.
     basis : Tensor, shape (B, N, L)
-        Spherical harmonics of the positions, zero where unknown.
+        Spherical harmonics of the positions.
     exists : Tensor of bool, shape (B, N)
         False = padding: no node at all.
     present : Tensor of bool, shape (B, N)
@@ -42,7 +42,8 @@ def spherical_harmonics(
     Parameters
     ----------
     positions : Tensor, shape (..., 3)
-        Head frame, metres. Rows that are not finite give zeros.
+        Head frame, metres. Rows that are not finite give the constant harmonic alone:
+        an electrode that could be anywhere.
     degree : int
         Highest degree l.
     centre_height : float
@@ -73,7 +74,10 @@ def spherical_harmonics(
             norm = math.sqrt((2 * order + 1) * ratio * (1 if m == 0 else 2))
             angle = sine[k] if m < 0 else cosine[k]
             values.append(norm * legendre[order][k] * angle)
-    return torch.where(known, torch.stack(values, -1), torch.zeros_like(z[..., None]))
+    basis = torch.stack(values, -1)
+    anywhere = torch.zeros_like(basis)
+    anywhere[..., 0] = 1.0
+    return torch.where(known, basis, anywhere)
 
 
 def _legendre(z: Tensor, degree: int) -> list[list[Tensor]]:

@@ -1,0 +1,18 @@
+"""Models: the student, the teacher, and the module that pretrains them jointly."""
+
+from .base import shipped_checkpoints
+from .checkpoint import CheckpointError
+from .network import ElectrodeGraphNetwork, FlattenReadout, MeanReadout, PositionReadout
+from .student import GCMAEStudent
+from .teacher import GCMAETeacher
+
+__all__ = [
+    "CheckpointError",
+    "ElectrodeGraphNetwork",
+    "FlattenReadout",
+    "GCMAEStudent",
+    "GCMAETeacher",
+    "MeanReadout",
+    "PositionReadout",
+    "shipped_checkpoints",
+]

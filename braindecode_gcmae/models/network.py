@@ -1,0 +1,316 @@
+"""The electrode-graph network that student and teacher share by composition."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..encoders import build_encoder
+from ..features import Electrodes, FeatureNorm, spherical_harmonics
+from ..graph import FreeGraph
+from ..masking import MaskToken
+from ..montage import electrode_positions, match_electrodes
+
+__all__ = ["ElectrodeGraphNetwork", "FlattenReadout", "MeanReadout", "PositionReadout"]
+
+
+class PositionReadout(nn.Module):
+    r"""Signed pooling over electrodes, weighted by where they are.
+
+    :math:`r_q = \frac{1}{N} \sum_i w_q(p_i)\, h_i` with weights that are smooth
+    functions of position: what flattening gives one montage, for every montage.
+
+    Parameters
+    ----------
+    dim, n_basis, n_nodes : int
+        Embedding width D, harmonics L, electrodes (not used).
+    n_maps : int
+        Number of weightings; the first starts as the mean.
+    """
+
+    def __init__(self, dim: int, n_basis: int, n_nodes: int, n_maps: int = 8):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_basis, n_maps) * n_basis**-0.5)
+        with torch.no_grad():
+            self.weight[:, 0] = 0.0
+            self.weight[0, 0] = 1.0
+        self.n_outputs = dim * n_maps
+
+    def forward(self, h: Tensor, electrodes: Electrodes) -> Tensor:
+        """(B, N, D) -> (B, n_maps * D)."""
+        exists = electrodes.exists.unsqueeze(-1).to(h.dtype)
+        weight = (electrodes.basis @ self.weight) * exists
+        pooled = weight.transpose(1, 2) @ h
+        return (pooled / exists.sum(1, keepdim=True).clamp_min(1.0)).flatten(1)
+
+
+class MeanReadout(nn.Module):
+    """Mean over the electrodes that exist."""
+
+    def __init__(self, dim: int, n_basis: int, n_nodes: int):
+        super().__init__()
+        self.n_outputs = dim
+
+    def forward(self, h: Tensor, electrodes: Electrodes) -> Tensor:
+        """(B, N, D) -> (B, D)."""
+        exists = electrodes.exists.unsqueeze(-1).to(h.dtype)
+        return (h * exists).sum(1) / exists.sum(1).clamp_min(1.0)
+
+
+class FlattenReadout(nn.Module):
+    """All nodes side by side, as in the public code: ties weights to one montage."""
+
+    def __init__(self, dim: int, n_basis: int, n_nodes: int):
+        super().__init__()
+        self.n_outputs = dim * n_nodes
+
+    def forward(self, h: Tensor, electrodes: Electrodes) -> Tensor:
+        """(B, N, D) -> (B, N * D)."""
+        return (h * electrodes.exists.unsqueeze(-1).to(h.dtype)).flatten(1)
+
+
+class ElectrodeGraphNetwork(nn.Module):
+    """Window -> node features -> electrode graph -> node embeddings -> embedding.
+
+    Parameters
+    ----------
+    channels : list of dict, list of str or int
+        The input's channels (``chs_info`` or names), or only how many there are.
+    electrodes : list of str, optional
+        Those kept as nodes; default all.
+    sfreq : float
+        Sampling rate in Hz.
+    n_times : int
+        Samples in a window.
+    features, graph, encoder, readout : type of nn.Module
+        The four parts.
+    emb_dim, depth, n_heads, order : int
+        Width D, encoder layers, attention heads, Chebyshev order.
+    position_degree : int
+        Degree of the spherical harmonics that stand for an electrode's place.
+    activation : type of nn.Module
+    drop_prob, electrode_dropout : float
+        Dropout of units, and of whole electrodes, in training.
+    match_tolerance : float
+        Metres within which an electrode given by position is one of ``electrodes``.
+    **feature_arguments
+        ``f_min``, ``f_max``, ``segment_seconds``, ``n_bands``, ``n_filters``.
+    """
+
+    def __init__(
+        self,
+        channels: list | int,
+        electrodes: list[str] | None,
+        sfreq: float,
+        n_times: int,
+        features: type[nn.Module],
+        graph: type[nn.Module],
+        encoder: type[nn.Module],
+        readout: type[nn.Module],
+        emb_dim: int,
+        depth: int,
+        n_heads: int,
+        order: int,
+        position_degree: int,
+        activation: type[nn.Module],
+        drop_prob: float,
+        electrode_dropout: float,
+        match_tolerance: float = 0.02,
+        **feature_arguments,
+    ):
+        super().__init__()
+        rows, positions = _place(channels, electrodes)
+        self.n_chans = channels if isinstance(channels, int) else len(channels)
+        self.n_nodes = len(rows)
+        self.n_times = n_times
+        self.selects = electrodes is not None
+        self.position_degree = position_degree
+        self.electrode_dropout = electrode_dropout
+        self.match_tolerance = match_tolerance
+        n_basis = (position_degree + 1) ** 2
+        # The montage is not part of the weights: a checkpoint serves any cap.
+        self.register_buffer("rows", torch.as_tensor(rows), persistent=False)
+        self.register_buffer("positions", positions, persistent=False)
+        basis = spherical_harmonics(positions, position_degree)
+        self.register_buffer("basis", basis, persistent=False)
+
+        self.features = features(sfreq, n_times, n_basis, **feature_arguments)
+        self.norm = FeatureNorm(self.features.n_features)
+        self.embed = nn.Linear(self.features.n_features, emb_dim)
+        self.token = MaskToken(emb_dim)
+        self.place = nn.Linear(n_basis, emb_dim, bias=False)
+        nn.init.normal_(self.place.weight, std=0.1 * n_basis**-0.5)
+        nn.init.normal_(self.token.token, std=0.02)
+        self.graph = (
+            graph(n_basis, self.n_nodes) if graph is FreeGraph else graph(n_basis)
+        )
+        self.encoder = build_encoder(
+            encoder,
+            emb_dim,
+            depth=depth,
+            n_heads=n_heads,
+            order=order,
+            activation=activation,
+            drop_prob=drop_prob,
+        )
+        self.readout = readout(emb_dim, n_basis, self.n_nodes)
+        self.dropout = nn.Dropout(drop_prob)
+
+    # -- who is where ------------------------------------------------------
+    def locate(
+        self,
+        x: Tensor,
+        pos: Tensor | None = None,
+        ch_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Electrodes]:
+        """Pick the nodes out of the input: windows (B, N, T) and their electrodes.
+
+        A missing electrode's samples are replaced by zeros here, before anything
+        else sees them.
+        """
+        if x.dim() != 3:
+            raise ValueError(
+                f"expected windows of shape (batch, channels, times), got "
+                f"{list(x.shape)}"
+            )
+        x = x.to(self.positions.dtype)
+        real = torch.isfinite(x).all(-1)
+        if ch_mask is not None:
+            real = real & ch_mask
+        if pos is None:
+            x, real, positions, exists = self._by_row(x, real, ch_mask)
+            basis = self.basis.expand(x.shape[0], self.n_nodes, self.basis.shape[1])
+        else:
+            x, real, positions, exists = self._by_position(x, real, pos, ch_mask)
+            basis = spherical_harmonics(positions, self.position_degree)
+        real = real & exists
+        x = torch.where(real.unsqueeze(-1), x, torch.zeros_like(x[..., :1]))
+        return x, Electrodes(positions, basis, exists, real)
+
+    def _by_row(
+        self, x: Tensor, real: Tensor, ch_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        n_given = x.shape[1]
+        if n_given == self.n_chans:
+            if self.selects:
+                x, real = x[:, self.rows], real[:, self.rows]
+                if ch_mask is not None:
+                    ch_mask = ch_mask[:, self.rows]
+        elif n_given != self.n_nodes:
+            raise ValueError(
+                f"got {n_given} channels; expected all {self.n_chans} channels of "
+                f"chs_info / ch_names, or just the {self.n_nodes} electrodes, in "
+                "that order"
+            )
+        positions = self.positions.unsqueeze(0).expand(x.shape[0], -1, -1)
+        exists = torch.ones_like(real)
+        if ch_mask is not None:
+            exists = ch_mask | _has_place(positions)
+        return x, real, positions, exists
+
+    def _by_position(
+        self, x: Tensor, real: Tensor, pos: Tensor, ch_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        pos = pos.to(x.dtype)
+        if pos.dim() == 2:
+            pos = pos.unsqueeze(0).expand(x.shape[0], -1, -1)
+        if pos.shape[:2] != x.shape[:2] or pos.shape[2] != 3:
+            raise ValueError(
+                f"pos must be (batch, channels, 3) metres for windows of shape "
+                f"{list(x.shape)}, got {list(pos.shape)}"
+            )
+        placed = _has_place(pos)
+        if not self.selects:
+            exists = real | placed if ch_mask is None else ch_mask | placed
+            unknown = torch.full_like(pos, float("nan"))
+            return x, real, torch.where(placed.unsqueeze(-1), pos, unknown), exists
+        here = self.positions.unsqueeze(0).expand(x.shape[0], -1, -1)
+        there = torch.where(placed.unsqueeze(-1), pos, torch.full_like(pos, 1e3))
+        distance = torch.cdist(here.nan_to_num(-1e3), there)
+        nearest, row = distance.min(-1)
+        found = nearest <= self.match_tolerance
+        x = x.gather(1, row.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+        return x, real.gather(1, row) & found, here, torch.ones_like(found)
+
+    # -- window -> nodes -> embeddings ---------------------------------------
+    def describe(
+        self, observed: Tensor, electrodes: Electrodes, learn: bool = False
+    ) -> Tensor:
+        """Standardised node features (B, N, F); zero where there are no data.
+
+        With ``learn`` the batch is added to the standardisation's statistics.
+        """
+        features = self.features(observed, electrodes)
+        if learn:
+            self.norm.observe(features, electrodes.present)
+        features = self.norm(features)
+        zero = torch.zeros_like(features[..., :1])
+        return torch.where(electrodes.present.unsqueeze(-1), features, zero)
+
+    def encode(
+        self, features: Tensor, adjacency: Tensor, electrodes: Electrodes
+    ) -> Tensor:
+        """Node embeddings (B, N, D) of node features (B, N, F) on a graph."""
+        h = self.token(self.embed(features), ~electrodes.present)
+        h = self.dropout(h + self.place(electrodes.basis))
+        return self.encoder(h, adjacency, electrodes.exists)
+
+    def pool(self, nodes: Tensor, electrodes: Electrodes) -> Tensor:
+        """Window embedding (B, E) of node embeddings (B, N, D)."""
+        return self.readout(nodes, electrodes)
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """The mask-independent part of the features, always in full precision."""
+        if torch.jit.is_scripting():
+            observed = self.features.observe(x)
+        else:
+            with torch.autocast(x.device.type, enabled=False):
+                observed = self.features.observe(x)
+        return observed
+
+    def forward(
+        self,
+        x: Tensor,
+        pos: Tensor | None = None,
+        ch_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Window embeddings (B, E) of windows (B, C, T) in µV."""
+        x, electrodes = self.locate(x, pos, ch_mask)
+        if self.training and self.electrode_dropout > 0:
+            electrodes = self._drop_electrodes(electrodes)
+        features = self.describe(self.analyse(x), electrodes, self.training)
+        adjacency = self.graph(x, features, electrodes)
+        nodes = self.encode(features, adjacency, electrodes)
+        return self.dropout(self.pool(nodes, electrodes))
+
+    def _drop_electrodes(self, electrodes: Electrodes) -> Electrodes:
+        """Declare random electrodes missing, so that the weights learn to do without."""
+        noise = torch.rand(electrodes.present.shape, device=electrodes.present.device)
+        kept = noise >= self.electrode_dropout
+        best = noise == noise.max(dim=1, keepdim=True).values  # never all of them
+        present = electrodes.present & (kept | best)
+        return Electrodes(
+            electrodes.positions, electrodes.basis, electrodes.exists, present
+        )
+
+
+def _has_place(positions: Tensor) -> Tensor:
+    """Finite and not the zeros that pad a batch: (..., 3) -> (...)."""
+    finite = torch.isfinite(positions).all(-1)
+    return finite & (positions.nan_to_num(0.0).abs().sum(-1) > 0)
+
+
+def _place(channels, electrodes) -> tuple[list[int], Tensor]:
+    """Rows of the kept electrodes in the input, and their positions (N, 3)."""
+    if isinstance(channels, int):
+        if electrodes is not None:
+            raise ValueError(
+                f"electrodes={list(electrodes)} are given by name, but the channels "
+                "have none: pass chs_info or ch_names"
+            )
+        positions = np.full((channels, 3), np.nan)
+        return list(range(channels)), torch.as_tensor(positions, dtype=torch.float32)
+    rows = list(range(len(channels)))
+    if electrodes is not None:
+        rows = [int(row) for row in match_electrodes(electrodes, channels)]
+    positions = electrode_positions(channels)[rows]
+    return rows, torch.as_tensor(positions, dtype=torch.float32)

@@ -1,0 +1,148 @@
+"""GCMAEStudent: the small model, for few electrodes."""
+
+from braindecode.models.base import EEGModuleMixin
+from torch import nn
+
+from ..encoders import ChebyshevEncoder, GraphTransformerEncoder
+from ..features import SpectralFeatures, TemporalFeatures
+from ..graph import FunctionalGraph, MixedGraph
+from .base import ElectrodeGraphModel
+from .network import FlattenReadout, PositionReadout
+
+__all__ = ["GCMAEStudent"]
+
+
+class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
+    r"""Electrode-graph network for few electrodes, the student of a distillation.
+
+    :bdg-light:`Graph Neural Network` :bdg-info:`Attention/Transformer`
+    :bdg-dark-line:`Channel`
+
+    Reads the windows of a low-density cap, or takes its own electrodes, by name, out of
+    high-density windows; both give the same bits. At most 130,000 parameters.
+
+    .. rubric:: From a window to a class
+
+    Co-spectrum of the window; log powers after learned temporal filters and signed
+    graph filters; electrode graph; attention over electrodes with the graph as a
+    bias; pooling by position; ``final_layer``. No weight depends on the number of
+    channels or samples, none on the sampling rate.
+
+    Parameters
+    ----------
+    electrodes : list of str, optional
+        Channels kept as nodes, by name; the input may hold all channels or just
+        these. Default all.
+    ch_names : list of str, optional
+        Names of the input's channels, for callers without ``chs_info``.
+    features, graph, encoder, readout : type of nn.Module
+        Node features, adjacency, encoder (also any torch-geometric convolution) and
+        pooling.
+    emb_dim, depth, n_heads, order : int
+        Width, encoder layers, attention heads, Chebyshev order.
+    n_bands, n_filters : int
+        Temporal filters, and signed graph filters before the power.
+    f_min, f_max : float
+        Frequency range in Hz.
+    segment_seconds : float
+        Welch segment in seconds.
+    position_degree : int
+        Degree of the spherical harmonics of electrode positions.
+    activation : type of nn.Module
+        Nonlinearity.
+    drop_prob, electrode_dropout : float
+        Dropout of units, and of whole electrodes, in training.
+
+    Raises
+    ------
+    ValueError
+        If names are unknown or duplicate, the window is too short, or ``f_max`` is
+        above the Nyquist frequency.
+
+    References
+    ----------
+    Wei et al. (2025), https://arxiv.org/abs/2411.19230
+    """
+
+    def __init__(
+        self,
+        n_outputs: int | None = None,
+        n_chans: int | None = None,
+        chs_info: list | None = None,
+        n_times: int | None = None,
+        input_window_seconds: float | None = None,
+        sfreq: float | None = None,
+        electrodes: list[str] | None = None,
+        ch_names: list[str] | None = None,
+        features: type[nn.Module] = TemporalFeatures,
+        graph: type[nn.Module] = MixedGraph,
+        encoder: type[nn.Module] = GraphTransformerEncoder,
+        readout: type[nn.Module] = PositionReadout,
+        emb_dim: int = 64,
+        depth: int = 2,
+        n_heads: int = 4,
+        order: int = 3,
+        n_bands: int = 12,
+        n_filters: int = 4,
+        f_min: float = 4.0,
+        f_max: float = 40.0,
+        segment_seconds: float = 1.0,
+        position_degree: int = 4,
+        activation: type[nn.Module] = nn.GELU,
+        drop_prob: float = 0.3,
+        electrode_dropout: float = 0.0,
+    ):
+        if n_chans is None and chs_info is None and ch_names is not None:
+            n_chans = len(ch_names)
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=chs_info,
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
+        self._build(
+            ch_names,
+            electrodes=electrodes,
+            features=features,
+            graph=graph,
+            encoder=encoder,
+            readout=readout,
+            emb_dim=emb_dim,
+            depth=depth,
+            n_heads=n_heads,
+            order=order,
+            n_bands=n_bands,
+            n_filters=n_filters,
+            f_min=f_min,
+            f_max=f_max,
+            segment_seconds=segment_seconds,
+            position_degree=position_degree,
+            activation=activation,
+            drop_prob=drop_prob,
+            electrode_dropout=electrode_dropout,
+        )
+
+    @classmethod
+    def paper(cls, **arguments):
+        """The paper's tiny DGCNN (METHOD A.4): log-PSD nodes, correlation graph,
+        four Chebyshev layers of width 64 and order 10, flattened readout.
+
+        The weights are tied to one montage. Arguments supersede the preset.
+        """
+        preset = {
+            "features": SpectralFeatures,
+            "graph": FunctionalGraph,
+            "encoder": ChebyshevEncoder,
+            "readout": FlattenReadout,
+            "emb_dim": 64,
+            "depth": 4,
+            "n_heads": 4,
+            "order": 10,
+            "f_min": 8.0,
+            "f_max": 14.0,
+            "drop_prob": 0.1,
+        }
+        return cls(**{**preset, **arguments})
