@@ -1,0 +1,162 @@
+"""Alignment of a recording that is still running."""
+
+import numpy as np
+
+from braindecode_gcmae.alignment.formulas import (
+    apply_whitening,
+    automatic_shrinkage,
+    check_options,
+    degrees_of_freedom,
+    window_covariances,
+)
+
+
+class StreamingAlignment:
+    r"""Re-centre windows as they arrive: the streaming twin of RecordingAlignment.
+
+    The mean covariance is updated with every window,
+    :math:`M_b = M_{b-1} + (C_b - M_{b-1}) / \min(b, memory)`, entry by entry over the
+    windows that have both channels. After the whole recording, and with no memory
+    limit, ``transform`` equals ``RecordingAlignment(metric="euclid")``.
+
+    Parameters
+    ----------
+    band : tuple of float, optional
+        Hz; the covariance is that of this band. None takes the whole signal.
+    sfreq : float, optional
+        Hz; needed for a band.
+    shrinkage : "auto" or float
+        As in :class:`RecordingAlignment`; "auto" starts by bringing the first window
+        to scale and relies on the mean after five windows.
+    scale : float or None
+        Root mean square of the output's channels, µV. None keeps that of the input.
+    memory : float, optional
+        Number of windows after which older ones fade. None keeps all.
+
+    References
+    ----------
+    He & Wu 2020, DOI 10.1109/TBME.2019.2913914.
+    """
+
+    def __init__(
+        self, *, band=None, sfreq=None, shrinkage="auto", scale=10.0, memory=None
+    ):
+        check_options(metric="euclid", band=band, shrinkage=shrinkage, scale=scale)
+        if memory is not None and not memory >= 1:
+            raise ValueError(f"memory must be None or at least 1 window, got {memory}")
+        self.band, self.sfreq = band, sfreq
+        self.shrinkage, self.scale, self.memory = shrinkage, scale, memory
+        self.reset()
+
+    def reset(self):
+        """Forget all windows, for a new recording or a cap put on anew."""
+        self._covariance = np.empty((0, 0))  # (N, N) µV²
+        self._counts = np.empty((0, 0))  # (N, N) windows that had both channels
+        self._windows = 0
+        self._samples = 0
+        return self
+
+    def _check(self, windows):
+        windows = np.asarray(windows)
+        if windows.ndim not in (2, 3) or windows.dtype.kind not in "fiu":
+            raise ValueError(
+                "a window is a real array (n_chans, n_times) or (n, n_chans, n_times), "
+                f"got shape {windows.shape} of {windows.dtype}"
+            )
+        known, given = len(self._covariance), windows.shape[-2]
+        if known and given != known:
+            raise ValueError(f"{known} channels so far, this window has {given}")
+        if windows.dtype.kind != "f":
+            windows = windows.astype(np.float64)
+        return windows
+
+    def update(self, window):
+        """Take one window (N, T), or several (B, N, T), into the mean covariance.
+
+        Returns
+        -------
+        StreamingAlignment
+            Itself.
+        """
+        windows = self._check(window)
+        windows = windows[None] if windows.ndim == 2 else windows
+        if not len(self._covariance):
+            self._covariance = np.zeros((windows.shape[1],) * 2)
+            self._counts = np.zeros_like(self._covariance)
+        present = np.isfinite(windows).all(axis=-1)
+        filled = np.where(present[..., None], windows, 0)
+        options = {"sfreq": self.sfreq, "band": self.band}
+        covariances = window_covariances(filled, **options)
+        for covariance, here in zip(covariances, present, strict=True):
+            both = np.outer(here, here)
+            self._counts = self._counts + both
+            span = np.clip(self._counts, 1, self.memory)
+            step = np.where(both, (covariance - self._covariance) / span, 0.0)
+            self._covariance = self._covariance + step
+            self._windows += bool(here.any())
+            if here.any():
+                self._samples += degrees_of_freedom(windows.shape[-1], **options)
+        return self
+
+    def transform(self, window):
+        """Whiten a window (N, T), or several (B, N, T), by what has been seen so far.
+
+        Returns
+        -------
+        ndarray
+            The shape of ``window`` and its dtype (integers become float64).
+
+        Raises
+        ------
+        ValueError
+            If no window has been seen.
+        """
+        windows = self._check(window)
+        if not self._windows:
+            raise ValueError("no window seen yet: call update(window) first")
+        covariance = self._covariance.copy()
+        unseen = np.diag(self._counts) == 0
+        covariance[unseen] = np.nan
+        covariance[:, unseen] = np.nan
+        shrinkage = self.shrinkage
+        if shrinkage == "auto":
+            n_chans = int((~unseen).sum())
+            shrinkage = automatic_shrinkage(self._windows, self._samples, n_chans)
+        stacked = windows[None] if windows.ndim == 2 else windows
+        out = apply_whitening(
+            stacked, covariance, shrinkage=shrinkage, scale=self.scale
+        )
+        return out.reshape(windows.shape)
+
+    def state_dict(self):
+        """Return the state as arrays: enough to go on in another process."""
+        return {
+            "covariance": self._covariance.copy(),
+            "counts": self._counts.copy(),
+            "n_windows": np.array(self._windows),
+            "n_samples": np.array(self._samples),
+        }
+
+    def load_state_dict(self, state):
+        """Take over a state.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing, unknown, or of the wrong shape.
+        """
+        expected = self.state_dict().keys()
+        if set(state) != set(expected):
+            raise ValueError(f"the state must hold {list(expected)}, got {list(state)}")
+        covariance = np.array(state["covariance"], dtype=np.float64)
+        counts = np.array(state["counts"], dtype=np.float64)
+        square = covariance.ndim == 2 and covariance.shape[0] == covariance.shape[1]
+        if not square or counts.shape != covariance.shape:
+            raise ValueError(
+                "covariance and counts must both be (n_chans, n_chans), got "
+                f"{covariance.shape} and {counts.shape}"
+            )
+        self._covariance, self._counts = covariance, counts
+        self._windows = int(state["n_windows"])
+        self._samples = int(state["n_samples"])
+        return self

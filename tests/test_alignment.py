@@ -1,0 +1,630 @@
+"""Laws of the alignment: each recording to the scaled identity, without labels."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.linalg
+import scipy.signal
+import sklearn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from braindecode_gcmae.alignment import (
+    RecordingAlignment,
+    StreamingAlignment,
+    riemannian_mean,
+    whitening_matrix,
+    window_covariances,
+)
+
+SFREQ = 100.0
+
+
+def recording(seed, n_windows=12, n_chans=5, n_times=200, amplitude=20.0):
+    """Coloured noise, mixed into channels, its amplitude different in each window."""
+    rng = np.random.default_rng(seed)
+    sources = np.cumsum(rng.normal(size=(n_windows, n_chans, n_times)), axis=-1)
+    sources = np.diff(sources, axis=-1, prepend=0) + 0.3 * sources / 10
+    sources *= rng.uniform(0.5, 2.0, size=(n_windows, n_chans, 1))
+    mixing = rng.normal(size=(n_chans, n_chans)) + 2 * np.eye(n_chans)
+    return amplitude * np.einsum("ij,bjt->bit", mixing, sources)
+
+
+def slow_covariances(x):
+    return np.stack([np.cov(window, bias=True) for window in x])
+
+
+def make_epochs(x, metadata=None, n_eog=0, bads=()):
+    import mne
+
+    names = ["Fp1", "Fz", "C3", "Cz", "Pz", "O1", "O2"][: x.shape[1] - n_eog]
+    kinds = ["eeg"] * len(names) + ["eog"] * n_eog
+    names = names + [f"EOG{i}" for i in range(n_eog)]
+    info = mne.create_info(names, SFREQ, kinds)
+    info["bads"] = list(bads)
+    events = np.c_[np.arange(len(x)) * 300, np.zeros(len(x)), np.arange(len(x)) % 2 + 1]
+    return mne.EpochsArray(
+        1e-6 * x,
+        info,
+        events.astype(int),
+        tmin=-0.5,
+        event_id={"left": 1, "right": 2},
+        metadata=metadata,
+        baseline=None,
+        verbose="error",
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 37.5])
+def test_mean_covariance_of_the_output_is_the_scaled_identity(scale):
+    out = RecordingAlignment(scale=scale).fit_transform(recording(0))
+    mean = slow_covariances(out).mean(axis=0)
+    np.testing.assert_allclose(mean, scale**2 * np.eye(5), atol=1e-8 * scale**2)
+
+
+def test_riemannian_mean_of_the_output_is_the_scaled_identity():
+    out = RecordingAlignment("riemann").fit_transform(recording(0))
+    logs = [scipy.linalg.logm(c / 100.0) for c in slow_covariances(out)]
+    np.testing.assert_allclose(np.mean(logs, axis=0), np.zeros((5, 5)), atol=1e-7)
+
+
+def test_whitening_is_the_inverse_symmetric_root():
+    x = recording(1)
+    mean = slow_covariances(x).mean(axis=0)
+    root = 10.0 * np.linalg.inv(scipy.linalg.sqrtm(mean))
+    out = RecordingAlignment().fit_transform(x)
+    np.testing.assert_allclose(out, np.einsum("ij,bjt->bit", root, x), rtol=1e-7)
+    matrix = whitening_matrix(mean)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
+    assert (np.linalg.eigvalsh(matrix) > 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(["euclid", "riemann"]))
+def test_mixing_changes_the_output_by_a_rotation_only(seed, metric):
+    x = recording(seed)
+    rng = np.random.default_rng(seed + 1)
+    mixing = rng.normal(size=(5, 5)) + 3 * np.eye(5)
+    align = RecordingAlignment(metric)
+    first = align.transform(x)
+    second = align.transform(np.einsum("ij,bjt->bit", mixing, x))
+    flat = [z.transpose(1, 0, 2).reshape(5, -1) for z in (first, second)]
+    rotation = flat[1] @ np.linalg.pinv(flat[0])
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(5), atol=1e-6)
+    np.testing.assert_allclose(rotation @ flat[0], flat[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["euclid", "riemann"])
+def test_amplitude_and_unit_of_a_recording_do_not_matter(metric):
+    x = recording(2)
+    align = RecordingAlignment(metric)
+    np.testing.assert_allclose(align.transform(x), align.transform(1e-6 * x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["euclid", "riemann"])
+def test_aligning_twice_changes_nothing(metric):
+    once = RecordingAlignment(metric).transform(recording(3))
+    twice = RecordingAlignment(metric).transform(once)
+    np.testing.assert_allclose(twice, once, atol=1e-5)
+
+
+def test_scale_none_keeps_the_amplitude_of_the_recording():
+    x = recording(4, amplitude=3.0)
+    out = RecordingAlignment(scale=None).transform(x)
+    assert out.var(axis=-1).mean() == pytest.approx(x.var(axis=-1).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["euclid", "riemann"])
+def test_order_of_windows_and_of_channels_does_not_matter(metric):
+    x, rng = recording(5), np.random.default_rng(0)
+    windows, channels = rng.permutation(len(x)), rng.permutation(5)
+    align = RecordingAlignment(metric)
+    permuted = align.transform(x[windows][:, channels])
+    np.testing.assert_allclose(
+        permuted, align.transform(x)[windows][:, channels], atol=1e-6
+    )
+
+
+def test_groups_are_independent_recordings():
+    parts = [recording(seed) for seed in (6, 7, 8)]
+    groups = np.repeat(["a", "b", "c"], 12)
+    mixed = np.random.default_rng(0).permutation(36)
+    x = np.concatenate(parts)
+    expected = np.concatenate([RecordingAlignment().transform(p) for p in parts])
+    out = RecordingAlignment().transform(x[mixed], groups=groups[mixed])
+    np.testing.assert_allclose(out, expected[mixed], atol=1e-9)
+    frame = pd.DataFrame({"subject": groups, "session": 1})
+    again = RecordingAlignment().fit_transform(x, groups=frame)
+    np.testing.assert_array_equal(again, expected)
+    for got, want in zip(
+        RecordingAlignment().transform(parts), np.split(expected, 3), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_no_label_is_used_and_nothing_is_learnt():
+    x, align = recording(9), RecordingAlignment()
+    before = vars(align).copy()
+    labelled = align.fit(recording(0), y=np.zeros(12)).transform(x)
+    np.testing.assert_array_equal(labelled, RecordingAlignment().transform(x))
+    np.testing.assert_array_equal(align.fit_transform(x, np.arange(12)), labelled)
+    assert vars(align) == before
+
+
+def test_input_is_not_changed():
+    x = recording(10)
+    kept = x.copy()
+    RecordingAlignment().transform(x)
+    np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    "given_dtype, expected",
+    [("f4", "f4"), ("f8", "f8"), ("i2", "f8"), ("f2", "f2")],
+)
+def test_floating_dtype_is_kept(given_dtype, expected):
+    x = recording(11).astype(given_dtype)
+    out = RecordingAlignment().transform(x)
+    assert out.dtype == np.dtype(expected)
+    exact = RecordingAlignment().transform(x.astype("f8"))
+    np.testing.assert_allclose(out, exact, atol=0.05 if expected == "f2" else 1e-3)
+
+
+def test_riemannian_mean_of_two_is_the_geometric_midpoint():
+    a, b = slow_covariances(recording(12, n_windows=2))
+    root = scipy.linalg.sqrtm(a)
+    inverse = np.linalg.inv(root)
+    midpoint = root @ scipy.linalg.sqrtm(inverse @ b @ inverse) @ root
+    np.testing.assert_allclose(riemannian_mean(np.stack([a, b])), midpoint, rtol=1e-6)
+
+
+def test_riemannian_mean_of_commuting_matrices_is_their_geometric_mean():
+    rng = np.random.default_rng(13)
+    basis = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    values = rng.uniform(0.1, 9.0, size=(7, 4))
+    stack = np.stack([(basis * v) @ basis.T for v in values])
+    expected = (basis * np.exp(np.log(values).mean(axis=0))) @ basis.T
+    np.testing.assert_allclose(riemannian_mean(stack), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_riemannian_mean_is_equivariant_and_self_dual():
+    rng = np.random.default_rng(14)
+    stack = slow_covariances(recording(14))
+    mixing = rng.normal(size=(5, 5)) + 3 * np.eye(5)
+    mean = riemannian_mean(stack)
+    moved = riemannian_mean(mixing @ stack @ mixing.T)
+    np.testing.assert_allclose(moved, mixing @ mean @ mixing.T, rtol=1e-6)
+    dual = riemannian_mean(np.linalg.inv(stack))
+    np.testing.assert_allclose(dual @ mean, np.eye(5), atol=1e-6)
+
+
+def test_a_mean_that_does_not_converge_says_so():
+    with pytest.warns(UserWarning, match="did not converge in 1 iterations"):
+        riemannian_mean(slow_covariances(recording(14)), max_iter=1)
+
+
+@pytest.mark.parametrize("n_times", [200, 151])
+@pytest.mark.parametrize("band", [(8.0, 30.0), (0.0, 50.0)])
+def test_band_covariance_equals_scipys_cross_spectrum(n_times, band):
+    x = recording(15, n_windows=3, n_times=n_times)
+    window = scipy.signal.get_window("hann", n_times)
+    freqs, csd = scipy.signal.csd(
+        x[:, :, None], x[:, None], SFREQ, window, nperseg=n_times, detrend="constant"
+    )
+    inside = (freqs >= band[0]) & (freqs <= band[1])
+    expected = csd.real[..., inside].sum(axis=-1) * (freqs[1] - freqs[0])
+    got = window_covariances(x, sfreq=SFREQ, band=band)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9 * expected.max())
+
+
+def test_band_power_of_a_sine_is_half_its_squared_amplitude():
+    t = np.arange(400) / SFREQ
+    x = np.stack([6.0 * np.sin(2 * np.pi * 10 * t), 50 * np.sin(2 * np.pi * 2 * t)])
+    got = window_covariances(x[None], sfreq=SFREQ, band=(8, 30))[0]
+    np.testing.assert_allclose(got, [[18.0, 0.0], [0.0, 0.0]], atol=1e-9)
+
+
+def test_alignment_in_a_band_whitens_that_band_and_ignores_drifts():
+    x = recording(16)
+    drift = 500 * np.sin(2 * np.pi * np.arange(200) / SFREQ)  # 1 Hz, two full cycles
+    align = RecordingAlignment(band=(8, 30), sfreq=SFREQ)
+    out = align.transform(x)
+    mean = window_covariances(out, sfreq=SFREQ, band=(8, 30)).mean(axis=0)
+    np.testing.assert_allclose(mean, 100 * np.eye(5), atol=1e-7)
+    shifted = align.transform(x + drift)
+    matrix = out[0] @ np.linalg.pinv(x[0])
+    np.testing.assert_allclose(shifted - out, matrix @ (0 * x + drift), atol=1e-4)
+
+
+def test_average_reference_is_whitened_on_its_range():
+    x = recording(17)
+    x = x - x.mean(axis=1, keepdims=True)
+    for metric in ("euclid", "riemann"):
+        out = RecordingAlignment(metric).transform(x)
+        assert np.isfinite(out).all()
+        np.testing.assert_allclose(out.sum(axis=1), 0.0, atol=1e-6)
+    mean = slow_covariances(RecordingAlignment().transform(x)).mean(axis=0)
+    projector = np.eye(5) - 1 / 5
+    np.testing.assert_allclose(mean, 100 * 5 / 4 * projector, atol=1e-6)
+    np.testing.assert_allclose(np.trace(mean) / 5, 100)
+    single = RecordingAlignment().transform(x.astype("f4"))
+    np.testing.assert_allclose(single, RecordingAlignment().transform(x), atol=1e-2)
+
+
+@pytest.mark.parametrize("metric", ["euclid", "riemann"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_missing_channel_is_as_if_not_on_the_head(metric, value):
+    x = recording(18)
+    x[:, 2, 50] = value
+    others = [0, 1, 3, 4]
+    align = RecordingAlignment(metric)
+    out = align.transform(x)
+    assert not np.isfinite(out[:, 2]).any()
+    np.testing.assert_allclose(out[:, others], align.transform(x[:, others]))
+
+
+def test_a_channel_lost_in_one_window_costs_only_that_window():
+    x = recording(19)
+    broken = x.copy()
+    broken[4, 1, 7] = np.nan
+    out = RecordingAlignment().transform(broken)
+    rest = np.delete(np.arange(12), 4)
+    np.testing.assert_allclose(out[rest], RecordingAlignment().transform(x[rest]))
+    assert np.isnan(out[4, 1]).all()
+    others = [0, 2, 3, 4]
+    mean = slow_covariances(x[rest]).mean(axis=0)[np.ix_(others, others)]
+    root = 10 * np.linalg.inv(scipy.linalg.sqrtm(mean))
+    np.testing.assert_allclose(out[4, others], root @ x[4, others], rtol=1e-6)
+
+
+def test_a_channel_lost_in_most_windows_is_left_out_and_named():
+    x = recording(20)
+    x[:9, 3] = np.nan
+    with pytest.warns(UserWarning, match="channel 3.*not finite"):
+        out = RecordingAlignment().transform(x)
+    assert np.isnan(out[:, 3]).all()
+    others = [0, 1, 2, 4]
+    np.testing.assert_allclose(
+        out[:, others], RecordingAlignment().transform(x[:, others])
+    )
+
+
+@pytest.mark.parametrize("level", [0.0, 42.5])
+def test_a_flat_channel_stays_as_it_is_and_is_named(level):
+    x = recording(21)
+    x[:, 0] = level
+    with pytest.warns(UserWarning, match="channel 0.*flat"):
+        out = RecordingAlignment().transform(x)
+    np.testing.assert_array_equal(out[:, 0], x[:, 0])
+    np.testing.assert_allclose(out[:, 1:], RecordingAlignment().transform(x[:, 1:]))
+
+
+def test_no_signal_at_all_is_an_error():
+    with pytest.raises(ValueError, match="every channel is flat"):
+        RecordingAlignment().transform(np.ones((6, 3, 50)))
+    with pytest.raises(ValueError, match="'bob' has no channel that is finite"):
+        RecordingAlignment().transform(np.full((6, 3, 50), np.nan), groups=["bob"] * 6)
+
+
+def test_one_window_is_only_brought_to_scale():
+    x = recording(22, n_windows=1)
+    with pytest.warns(UserWarning, match="has 1 windows.*shrinkage 1"):
+        out = RecordingAlignment().transform(x)
+    np.testing.assert_allclose(out, x * 10 / np.sqrt(x.var(axis=-1).mean()))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 200), (6, 16, 10)])
+def test_too_few_windows_or_samples_are_shrunk_with_a_warning(shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    with pytest.warns(UserWarning, match=f"{shape[0]} windows of {shape[2]} samples"):
+        out = RecordingAlignment().transform(x)
+    assert np.isfinite(out).all()
+    assert out.var(axis=-1).mean() == pytest.approx(100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RecordingAlignment(shrinkage=0.1).transform(x)
+        RecordingAlignment().transform(recording(0))
+
+
+def test_windows_shorter_than_channels_have_a_riemannian_alignment():
+    x = recording(23, n_windows=40, n_chans=8, n_times=6)
+    out = RecordingAlignment("riemann", shrinkage=0.0).transform(x)
+    assert np.isfinite(out).all()
+    mixing = np.random.default_rng(0).normal(size=(8, 8)) + 4 * np.eye(8)
+    moved = RecordingAlignment("riemann", shrinkage=0.0).transform(mixing @ x)
+    np.testing.assert_allclose(
+        np.linalg.norm(moved, axis=1), np.linalg.norm(out, axis=1), rtol=1e-4
+    )
+
+
+def test_full_shrinkage_leaves_the_directions_alone():
+    x = recording(24)
+    out = RecordingAlignment(shrinkage=1).transform(x)
+    np.testing.assert_allclose(out / x, np.full_like(x, (out / x)[0, 0, 0]))
+
+
+def test_epochs_equal_arrays_and_keep_everything_else():
+    x = np.concatenate([recording(25), recording(26)])
+    metadata = pd.DataFrame(
+        {"subject": np.repeat([1, 2], 12), "session": "0", "run": list("ab") * 12}
+    )
+    epochs = make_epochs(x, metadata)
+    kept = epochs.get_data(copy=True)
+    out = RecordingAlignment().fit_transform(epochs)
+    expected = RecordingAlignment().transform(x, groups=metadata["subject"])
+    np.testing.assert_allclose(1e6 * out.get_data(copy=True), expected, rtol=1e-6)
+    np.testing.assert_array_equal(epochs.get_data(copy=True), kept)
+    np.testing.assert_array_equal(out.events, epochs.events)
+    pd.testing.assert_frame_equal(out.metadata, epochs.metadata)
+    assert out.event_id == epochs.event_id and out.ch_names == epochs.ch_names
+    np.testing.assert_array_equal(out.times, epochs.times)
+    by_run = RecordingAlignment(groups_from=("subject", "run")).transform(epochs)
+    expected = RecordingAlignment().transform(x, groups=metadata[["subject", "run"]])
+    np.testing.assert_allclose(1e6 * by_run.get_data(copy=True), expected, rtol=1e-6)
+
+
+def test_epochs_without_metadata_are_one_recording_and_know_their_rate():
+    x = recording(27)
+    out = RecordingAlignment(band=(8, 30), scale=None).transform(make_epochs(x))
+    expected = RecordingAlignment(band=(8, 30), scale=None, sfreq=SFREQ).transform(x)
+    np.testing.assert_allclose(1e6 * out.get_data(copy=True), expected, rtol=1e-6)
+    groups = np.arange(12) % 2
+    out = RecordingAlignment().transform(make_epochs(x), groups=groups)
+    expected = RecordingAlignment().transform(x, groups=groups)
+    np.testing.assert_allclose(1e6 * out.get_data(copy=True), expected, rtol=1e-6)
+
+
+def test_eye_channels_and_bad_channels_of_epochs_are_left_alone():
+    x = recording(28, n_chans=6)
+    out = RecordingAlignment().transform(make_epochs(x, n_eog=1, bads=["Fz"]))
+    data = 1e6 * out.get_data(copy=True)
+    np.testing.assert_allclose(data[:, [1, 5]], x[:, [1, 5]])
+    good = [0, 2, 3, 4]
+    np.testing.assert_allclose(
+        data[:, good], RecordingAlignment().transform(x[:, good]), rtol=1e-6
+    )
+    with pytest.raises(ValueError, match="no good EEG"):
+        RecordingAlignment().transform(make_epochs(x, n_eog=6))
+
+
+class _FakeWindows:
+    """The part of a braindecode windows dataset that the alignment relies on."""
+
+    def __init__(self, x, description):
+        self.x, self.description, self.transform = x, description, None
+        self.crop_inds = [[0, 0, 0]] * len(x)
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        x = self.x[i]
+        return (x if self.transform is None else self.transform(x)), 0, [0, 0, 0]
+
+
+class _FakeConcat:
+    def __init__(self, datasets):
+        self.datasets = datasets
+
+    @property
+    def description(self):
+        return pd.DataFrame([part.description for part in self.datasets])
+
+
+def _all(dataset):
+    return np.concatenate([[p[i][0] for i in range(len(p))] for p in dataset.datasets])
+
+
+def test_datasets_are_aligned_by_their_descriptions():
+    runs = [recording(seed) for seed in (29, 30, 31)]
+    about = [{"subject": 1, "run": 1}, {"subject": 1, "run": 2}, {"subject": 2}]
+    dataset = _FakeConcat([_FakeWindows(*p) for p in zip(runs, about, strict=True)])
+    dataset.datasets[0].transform = np.negative
+    x = np.concatenate([-runs[0], runs[1], runs[2]])
+    out = RecordingAlignment().fit_transform(dataset)
+    expected = RecordingAlignment().transform(x, groups=np.repeat([1, 1, 2], 12))
+    np.testing.assert_allclose(_all(out), expected)
+    np.testing.assert_array_equal(_all(dataset), x)
+    each = RecordingAlignment(groups_from=()).transform(dataset)
+    expected = RecordingAlignment().transform(x, groups=np.repeat([0, 1, 2], 12))
+    np.testing.assert_allclose(_all(each), expected)
+    np.testing.assert_array_equal(_all(pickle.loads(pickle.dumps(each))), _all(each))
+    with pytest.raises(ValueError, match="groups cannot.*descriptions"):
+        RecordingAlignment().transform(dataset, groups=[1])
+    del dataset.datasets[1].crop_inds
+    with pytest.raises(TypeError, match="cut into windows"):
+        RecordingAlignment().transform(dataset)
+
+
+def test_a_braindecode_dataset_has_what_the_alignment_relies_on():
+    from braindecode.datasets import create_from_X_y
+
+    x = np.concatenate([recording(32), recording(33)])
+    dataset = create_from_X_y(
+        x, [0, 1] * 12, on_last_window="overlap", sfreq=SFREQ, ch_names=list("abcde")
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the recording|recording")
+        out = RecordingAlignment().transform(dataset)
+    assert type(out) is type(dataset) and len(out) == len(dataset)
+    seen = _all(out)
+    assert seen.shape == x.shape and out[0][1] == dataset[0][1]
+    assert seen.var(axis=-1).mean() == pytest.approx(100, rel=1e-3)
+
+
+class _Variance(ClassifierMixin, BaseEstimator):
+    """Nearest class mean of log power: enough of a net for a pipeline."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        power = np.log(np.var(X, axis=-1))
+        self.means_ = np.stack([power[y == c].mean(axis=0) for c in self.classes_])
+        return self
+
+    def predict(self, X):
+        power = np.log(np.var(X, axis=-1))[:, None]
+        return self.classes_[((power - self.means_) ** 2).sum(-1).argmin(axis=1)]
+
+
+def test_clone_params_pickle_and_pipeline():
+    align = RecordingAlignment("riemann", band=(4, 38), sfreq=SFREQ, scale=5.0)
+    assert clone(align).get_params() == align.get_params()
+    x, y = recording(34, n_windows=30), np.arange(30) % 2
+    same = pickle.loads(pickle.dumps(align)).transform(x)
+    np.testing.assert_array_equal(same, align.transform(x))
+    pipe = make_pipeline(RecordingAlignment(), _Variance())
+    scores = cross_val_score(pipe, x, y, cv=3)
+    assert scores.shape == (3,) and np.isfinite(scores).all()
+    pipe.set_params(recordingalignment__metric="riemann").fit(x, y)
+    assert pipe.predict(x).shape == (30,)
+
+
+def test_set_output_leaves_arrays_alone():
+    x = recording(35)
+    pipe = make_pipeline(RecordingAlignment()).set_output(transform="pandas")
+    assert isinstance(pipe.fit_transform(x), np.ndarray)
+    with sklearn.config_context(transform_output="pandas"):
+        assert isinstance(RecordingAlignment().fit_transform(x), np.ndarray)
+
+
+def test_groups_are_routed_to_transform_by_a_pipeline():
+    x = np.concatenate([recording(36), recording(37)])
+    groups, y = np.repeat([0, 1], 12), np.arange(24) % 2
+    expected = RecordingAlignment().transform(x, groups=groups)
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipe = make_pipeline(RecordingAlignment(), _Variance())
+        pipe.fit(x, y, groups=groups)
+        by_hand = _Variance().fit(expected, y)
+        np.testing.assert_array_equal(pipe[-1].means_, by_hand.means_)
+        np.testing.assert_array_equal(
+            pipe.predict(x, groups=groups), by_hand.predict(expected)
+        )
+        off = RecordingAlignment().set_transform_request(groups=False)
+        pipe = make_pipeline(off, _Variance())
+        with pytest.raises(TypeError, match="groups"):
+            pipe.fit(x, y, groups=groups)
+
+
+def test_streaming_equals_batch_after_the_whole_recording():
+    x = recording(38)
+    for options in ({}, {"band": (8, 30), "sfreq": SFREQ}, {"scale": None}):
+        stream = StreamingAlignment(**options)
+        for window in x:
+            stream.update(window)
+        batch = RecordingAlignment(**options).transform(x)
+        np.testing.assert_allclose(stream.transform(x), batch, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(
+            stream.transform(x[3]), batch[3], rtol=1e-7, atol=1e-9
+        )
+
+
+def test_streaming_equals_batch_with_a_dead_and_a_flat_channel():
+    x = recording(39)
+    x[:, 1], x[:, 3] = np.nan, 7.0
+    stream = StreamingAlignment().update(x)
+    with pytest.warns(UserWarning, match="flat"):
+        batch = RecordingAlignment().transform(x)
+    np.testing.assert_allclose(stream.transform(x), batch, rtol=1e-7, atol=1e-9)
+
+
+def test_streaming_starts_with_the_scale_and_goes_on_from_a_saved_state():
+    x = recording(40).astype("f4")
+    stream = StreamingAlignment()
+    with pytest.raises(ValueError, match="no window seen"):
+        stream.transform(x[0])
+    first = stream.update(x[0]).transform(x[0])
+    np.testing.assert_allclose(
+        first, x[0] * 10 / np.sqrt(x[0].var(axis=-1).mean()), rtol=1e-4
+    )
+    assert first.dtype == np.float32
+    state = stream.update(x[1:6]).state_dict()
+    assert all(isinstance(value, np.ndarray) for value in state.values())
+    other = StreamingAlignment().load_state_dict(state)
+    for window in x[6:]:
+        stream.update(window)
+        other.update(window)
+        np.testing.assert_array_equal(other.transform(x), stream.transform(x))
+    stream.reset().update(x[:1])
+    np.testing.assert_array_equal(stream.transform(x[0]), first)
+
+
+def test_memory_forgets_the_old_cap():
+    old, new = recording(41, n_windows=20), recording(42, n_windows=60)
+    stream = StreamingAlignment(memory=8).update(old).update(new)
+    mean = slow_covariances(old[:8]).mean(axis=0)  # the first 8 windows: a plain mean
+    for covariance in [*slow_covariances(old[8:]), *slow_covariances(new)]:
+        mean = 7 / 8 * mean + 1 / 8 * covariance
+    np.testing.assert_allclose(stream.state_dict()["covariance"], mean, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"metric": "log"}, "metric.*'log'"),
+        ({"shrinkage": 1.5}, "shrinkage.*1.5"),
+        ({"shrinkage": "oas"}, "shrinkage.*'oas'"),
+        ({"scale": 0}, "scale"),
+        ({"scale": "big"}, "scale.*'big'"),
+        ({"band": (30, 8)}, "band"),
+        ({"band": 8}, "band"),
+        ({"band": (8, 30)}, "sfreq"),
+        ({"band": (8, 60), "sfreq": SFREQ}, "Nyquist"),
+        ({"band": (8.1, 8.2), "sfreq": SFREQ}, "no frequency bin"),
+        ({"groups_from": "subject"}, "groups_from"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RecordingAlignment(**options).fit(None).transform(recording(0))
+
+
+@pytest.mark.parametrize(
+    "x, error, message",
+    [
+        (np.zeros((3, 4)), ValueError, r"shape.*\(3, 4\)"),
+        (np.zeros((0, 4, 9)), ValueError, r"none of them 0.*\(0, 4, 9\)"),
+        (np.zeros((2, 3, 4, 5)), ValueError, "n_chans"),
+        (np.zeros((2, 3, 4), dtype=complex), TypeError, "real"),
+        (np.full((2, 3, 4), "a"), TypeError, "real"),
+        ({"X": 1}, TypeError, "dict"),
+        (None, TypeError, "NoneType"),
+        ([np.zeros((2, 5)), np.zeros((3, 5))], ValueError, "different shapes"),
+    ],
+)
+def test_bad_input_is_named(x, error, message):
+    with pytest.raises(error, match=message):
+        RecordingAlignment().transform(x)
+
+
+@pytest.mark.parametrize(
+    "groups, message",
+    [
+        ([1, 2], "each of 12 windows"),
+        ([1.0] * 11 + [np.nan], "missing.*window 11"),
+        ([None] + ["a"] * 11, "missing.*window 0"),
+    ],
+)
+def test_bad_groups_are_named(groups, message):
+    with pytest.raises(ValueError, match=message):
+        RecordingAlignment().transform(recording(0), groups=groups)
+
+
+def test_bad_streams_are_named():
+    stream = StreamingAlignment().update(recording(0))
+    with pytest.raises(ValueError, match="5 channels so far.*has 4"):
+        stream.update(np.zeros((4, 200)))
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        stream.update(np.zeros(5))
+    with pytest.raises(ValueError, match="memory"):
+        StreamingAlignment(memory=0)
+    with pytest.raises(ValueError, match="state must hold"):
+        stream.load_state_dict({"covariance": np.eye(2)})
+    state = stream.state_dict() | {"counts": np.ones((2, 2))}
+    with pytest.raises(ValueError, match=r"\(5, 5\) and \(2, 2\)"):
+        stream.load_state_dict(state)
