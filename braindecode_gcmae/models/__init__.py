@@ -2,6 +2,7 @@
 
 from .base import shipped_checkpoints
 from .checkpoint import CheckpointError
+from .joint import JointPretraining
 from .network import ElectrodeGraphNetwork, FlattenReadout, MeanReadout, PositionReadout
 from .student import GCMAEStudent
 from .teacher import GCMAETeacher
@@ -12,6 +13,7 @@ __all__ = [
     "FlattenReadout",
     "GCMAEStudent",
     "GCMAETeacher",
+    "JointPretraining",
     "MeanReadout",
     "PositionReadout",
     "shipped_checkpoints",
