@@ -1,0 +1,25 @@
+"""What every test shares: quiet surroundings, and real recordings where there are."""
+
+import os
+from pathlib import Path
+
+# Before anything imports them: no window opens, MOABB asks no mirror.
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("MOABB_DOWNLOAD_PROVIDER", "upstream")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest  # noqa: E402
+
+_PHYSIONET = Path("MNE-eegbci-data", "files", "eegmmidb", "1.0.0")
+
+
+@pytest.fixture(scope="session")
+def physionet_root():
+    """Folder of PhysioNet's motor imagery recordings, found through MNE_DATA."""
+    root = os.environ.get("MNE_DATA")
+    if not root or not (Path(root) / _PHYSIONET / "S001" / "S001R04.edf").is_file():
+        pytest.skip(
+            "needs PhysioNet EEG recordings: set MNE_DATA to a folder that holds "
+            f"{_PHYSIONET.as_posix()}/S001/S001R04.edf"
+        )
+    return Path(root)
