@@ -1,0 +1,237 @@
+"""Peers and ours behind one interface: ``method(cell) -> Outcome``.
+
+Every method is aligned alike (the cell's view), every network has the cell's
+budget alike; what differs is in ``settings``, which enters the cell's key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+import numpy as np
+
+from benchmarks.ours import OURS
+
+log = logging.getLogger(__name__)
+PEER_NETWORKS = {
+    "EEGNet": {},
+    "ShallowFBCSPNet": {},
+    "EEGConformer": {},
+    "CTNet": {},
+    "DGCNN": {},
+}
+
+
+@dataclass
+class Outcome:
+    """Class probabilities of the test windows (B, C), and the size of the model."""
+
+    probability: np.ndarray
+    n_parameters: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named function of a cell, with the settings that identify it."""
+
+    name: str
+    run: object
+    settings: dict = field(default_factory=dict, hash=False)
+    network: bool = True
+    all_electrodes: bool = True
+
+    def describe(self, budget):
+        """Give the settings, with the budget where it matters."""
+        return {**self.settings, **(asdict(budget) if self.network else {})}
+
+
+@contextlib.contextmanager
+def seeded(seed, device="cpu"):
+    """Seed torch for one cell, and give the earlier state back."""
+    import torch
+
+    devices = [torch.cuda.current_device()] if device != "cpu" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+def training_arguments(budget, device, n_epochs=None):
+    """Keyword arguments of ``EEGClassifier`` that every network shares."""
+    import torch
+    from skorch.callbacks import LRScheduler
+
+    epochs = n_epochs or budget.epochs
+    schedule = LRScheduler("CosineAnnealingLR", T_max=epochs)
+    return {
+        "optimizer": torch.optim.AdamW,
+        "optimizer__weight_decay": budget.weight_decay,
+        "lr": budget.lr,
+        "max_epochs": epochs,
+        "batch_size": budget.batch_size,
+        "iterator_train__drop_last": False,
+        "train_split": None,
+        "classes": [0, 1],
+        "device": device,
+        "verbose": 0,
+        "callbacks": [("cosine", schedule)],
+    }
+
+
+def count_parameters(module):
+    """Count the parameters that are trained."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def run_network(cell, *, model, view="low", model_settings=None):
+    """Train one of braindecode's networks on the labelled people."""
+    from braindecode import EEGClassifier, models
+
+    X, _, y = cell.labelled(view)
+    names = cell.windows.ch_names if view == "interpolated" else cell.kept
+    with seeded(cell.random_state, cell.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = EEGClassifier(
+            getattr(models, model),
+            module__n_chans=X.shape[1],
+            module__n_times=X.shape[2],
+            module__n_outputs=2,
+            module__sfreq=cell.windows.task.sfreq,
+            module__chs_info=cell.windows.chs_info(names),
+            **{f"module__{k}": v for k, v in (model_settings or {}).items()},
+            **training_arguments(cell.budget, cell.device),
+        )
+        net.fit(X, y)
+        probability = net.predict_proba(cell.test(view))
+    return Outcome(probability, count_parameters(net.module_))
+
+
+def band_pass(X, sfreq, band, order=4):
+    """Butterworth without phase, along the last axis."""
+    from scipy.signal import butter, sosfiltfilt
+
+    sos = butter(order, band, "bandpass", fs=sfreq, output="sos")
+    return sosfiltfilt(sos, X, axis=-1)
+
+
+def recentre(matrices, people):
+    """Move every person's Riemannian mean to the identity; no labels."""
+    from pyriemann.utils.base import invsqrtm
+    from pyriemann.utils.mean import mean_riemann
+
+    out = np.empty_like(matrices)
+    for person in np.unique(people):
+        own = people == person
+        root = invsqrtm(mean_riemann(matrices[own], tol=1e-5, maxiter=30))
+        out[own] = root @ matrices[own] @ root
+    return out
+
+
+def covariances(windows, kept, band, *, centred):
+    """Give the covariances of all windows; kept, as no labels and no people mix."""
+    from pyriemann.estimation import Covariances
+
+    key = ("covariances", kept, band, centred)
+    if key not in windows.memory:
+        X = windows.view("raw", kept).astype(np.float64)
+        out = Covariances("oas").transform(band_pass(X, windows.task.sfreq, band))
+        windows.memory[key] = recentre(out, windows.person) if centred else out
+    return windows.memory[key]
+
+
+def run_tangent_space(cell, *, centred, band=(8.0, 30.0), C=1.0):
+    """Tangent space and logistic regression (Barachant 2012; MOABB's TS+LR)."""
+    from pyriemann.tangentspace import TangentSpace
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    matrices = covariances(cell.windows, cell.kept, band, centred=centred)
+    _, _, y = cell.labelled("raw")
+    train = cell.windows.rows(cell.split.labelled)
+    test = cell.windows.rows(cell.split.test)
+    regression = LogisticRegression(C=C, max_iter=1000)
+    # the log-Euclidean mean as reference: the Riemannian one takes minutes at 64
+    tangent = TangentSpace({"mean": "logeuclid", "map": "riemann"})
+    pipeline = make_pipeline(tangent, regression).fit(matrices[train], y)
+    probability = pipeline.predict_proba(matrices[test])
+    return Outcome(probability, regression.coef_.size + 1)
+
+
+def run_log_power(cell, *, C=1.0):
+    """Log power spectra averaged per person, and logistic regression."""
+    from scipy.signal import welch
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def features(X):
+        n = int(2 * cell.windows.task.sfreq)
+        _, power = welch(X, cell.windows.task.sfreq, nperseg=n)
+        return np.log(power[:, :, 2:76:4] + 1e-6).reshape(len(X), -1)
+
+    def averaged(X, people):
+        if not cell.windows.task.per_person:
+            return features(X)
+        F = features(X)
+        return np.stack([F[people == p].mean(0) for p in people])
+
+    X, person, y = cell.labelled("raw")
+    tested = cell.windows.person[cell.windows.rows(cell.split.test)]
+    regression = LogisticRegression(C=C, max_iter=2000)
+    pipeline = make_pipeline(StandardScaler(), regression)
+    pipeline.fit(averaged(X, person), y)
+    probability = pipeline.predict_proba(averaged(cell.test("raw"), tested))
+    return Outcome(probability, regression.coef_.size + 1)
+
+
+def _registry():
+    tangent = {"band": [8.0, 30.0], "C": 1.0, "covariance": "oas"}
+    out = [
+        Method(
+            "TS+LR",
+            partial(run_tangent_space, centred=False),
+            {**tangent, "centred": False},
+            network=False,
+        ),
+        Method(
+            "TS+LR re-centred",
+            partial(run_tangent_space, centred=True),
+            {**tangent, "centred": True},
+            network=False,
+        ),
+        Method("log-PSD+LR", run_log_power, {"C": 1.0}, network=False),
+    ]
+    for model, settings in PEER_NETWORKS.items():
+        run = partial(run_network, model=model, model_settings=settings)
+        out.append(Method(model, run, {"model": model, **settings}))
+        spline = partial(run, view="interpolated")
+        out.append(
+            Method(
+                f"interpolated {model}",
+                spline,
+                {"model": model, "view": "interpolated", **settings},
+                all_electrodes=False,
+            )
+        )
+    for recipe in OURS:
+        run = partial(run_ours, recipe=recipe)
+        wide = recipe.name == "teacher"
+        out.append(Method(recipe.name, run, recipe.settings(), all_electrodes=wide))
+    return {method.name: method for method in out}
+
+
+def run_ours(cell, *, recipe):
+    """Run one of our recipes: pretraining, teacher, distillation."""
+    from benchmarks.ours import run_recipe
+
+    probability, n_parameters = run_recipe(cell, recipe)
+    return Outcome(probability, n_parameters)
+
+
+METHODS = _registry()
