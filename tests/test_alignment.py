@@ -446,11 +446,11 @@ def test_a_braindecode_dataset_has_what_the_alignment_relies_on():
     from braindecode.datasets import create_from_X_y
 
     x = np.concatenate([recording(32), recording(33)])
-    dataset = create_from_X_y(
-        x, [0, 1] * 12, on_last_window="overlap", sfreq=SFREQ, ch_names=list("abcde")
-    )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="the recording|recording")
+        warnings.simplefilter("ignore")  # deprecations, and one window a recording
+        dataset = create_from_X_y(
+            x, [0, 1] * 12, drop_last_window=False, sfreq=SFREQ, ch_names=list("abcde")
+        )
         out = RecordingAlignment().transform(dataset)
     assert type(out) is type(dataset) and len(out) == len(dataset)
     seen = _all(out)
@@ -628,3 +628,23 @@ def test_bad_streams_are_named():
     state = stream.state_dict() | {"counts": np.ones((2, 2))}
     with pytest.raises(ValueError, match=r"\(5, 5\) and \(2, 2\)"):
         stream.load_state_dict(state)
+
+
+def test_a_window_without_any_channel_stays_missing_and_disturbs_no_other():
+    x = recording(43)
+    broken = x.copy()
+    broken[5] = np.nan
+    out = RecordingAlignment().transform(broken)
+    rest = np.delete(np.arange(12), 5)
+    assert np.isnan(out[5]).all()
+    np.testing.assert_allclose(out[rest], RecordingAlignment().transform(x[rest]))
+
+
+def test_integer_windows_can_be_streamed_and_no_fit_is_needed():
+    x = recording(44).astype("i4")
+    streamed = StreamingAlignment().update(x).transform(x)
+    np.testing.assert_allclose(streamed, RecordingAlignment().transform(x), rtol=1e-7)
+    assert streamed.dtype == np.float64
+    sklearn.utils.validation.check_is_fitted(RecordingAlignment())
+    tags = sklearn.utils.get_tags(RecordingAlignment())
+    assert not tags.requires_fit and tags.input_tags.three_d_array
