@@ -226,9 +226,6 @@ def test_autocast_does_not_round_the_logits():
         ({"negatives": torch.ones(4, 4)}, "info_nce takes"),
         ({"negatives": torch.ones(4, 2, 5)}, "info_nce takes"),
         ({"queries": torch.ones(5), "positives": torch.ones(5, 1, 5)}, "takes"),
-            {"queries": torch.ones(5), "positives": torch.ones(5, 1, 5)},
-            "info_nce takes",
-        ),
     ],
 )
 def test_info_nce_refuses_what_does_not_fit(change, message):

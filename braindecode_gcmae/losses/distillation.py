@@ -106,6 +106,12 @@ def _kept_nodes(
             f"kept must hold the teacher's row of each of the {student.shape[1]} "
             f"student electrodes; got {kept.dtype} of shape {tuple(kept.shape)}."
         )
+    beyond = (kept < 0) | (kept >= teacher.shape[1])
+    if not kept.is_cuda and beyond.any():  # on the device, indexing itself checks
+        raise ValueError(
+            f"kept names row {kept[beyond][0]} of a teacher with {teacher.shape[1]} "
+            "electrodes."
+        )
     student = full_precision(student)
     teacher = full_precision(teacher.detach()).index_select(1, kept.long())
     if present is not None:
