@@ -151,6 +151,28 @@ class ElectrodeGraphModel:
                 return {"features": embedding, "cls_token": None}
         return logits
 
+    @classmethod
+    def paper(cls, **arguments):
+        """The paper's model; arguments supersede the preset ``paper_arguments()``."""
+        return cls(**{**cls.paper_arguments(), **arguments})
+
+    def node_channels(self) -> list:
+        """Names or ``chs_info`` entries of the nodes, in order.
+
+        Raises
+        ------
+        ValueError
+            If the model was built without names.
+        """
+        config = self._braindecode_init_kwargs
+        channels = self._chs_info or config.get("ch_names")
+        if channels is None:
+            raise ValueError(
+                f"{type(self).__name__} was built without chs_info or ch_names: its "
+                "electrodes have no names"
+            )
+        return [channels[int(row)] for row in self.network.rows]
+
     def reset_head(self, n_outputs: int) -> None:
         """Replace the head by a new one for ``n_outputs`` classes."""
         self._set_n_outputs(n_outputs)

@@ -126,13 +126,13 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         )
 
     @classmethod
-    def paper(cls, **arguments):
+    def paper_arguments(cls) -> dict:
         """The paper's tiny DGCNN (METHOD A.4): log-PSD nodes, correlation graph,
         four Chebyshev layers of width 64 and order 10, flattened readout.
 
-        The weights are tied to one montage. Arguments supersede the preset.
+        The weights are tied to one montage.
         """
-        preset = {
+        return {
             "features": SpectralFeatures,
             "graph": FunctionalGraph,
             "encoder": ChebyshevEncoder,
@@ -145,4 +145,3 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
             "f_max": 14.0,
             "drop_prob": 0.1,
         }
-        return cls(**{**preset, **arguments})

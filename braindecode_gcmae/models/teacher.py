@@ -125,13 +125,13 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         )
 
     @classmethod
-    def paper(cls, **arguments):
+    def paper_arguments(cls) -> dict:
         """The paper's large graph transformer (METHOD A.4): log-PSD nodes, correlation graph,
         eight attention layers of width 128 with eight heads, flattened readout.
 
-        The weights are tied to one montage. Arguments supersede the preset.
+        The weights are tied to one montage.
         """
-        preset = {
+        return {
             "features": SpectralFeatures,
             "graph": FunctionalGraph,
             "encoder": GraphTransformerEncoder,
@@ -144,4 +144,3 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
             "f_max": 14.0,
             "drop_prob": 0.1,
         }
-        return cls(**{**preset, **arguments})

@@ -1,0 +1,321 @@
+"""Unlabelled windows from arrays, Epochs or lazy data sets, with subject ids."""
+
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+
+import mne
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ..masking import counter_uniform
+from ..montage import electrode_positions
+
+__all__ = [
+    "CounterShuffle",
+    "UnlabelledWindows",
+    "check_windows",
+    "collate_windows",
+    "subject_ids",
+]
+
+_SUBJECT_COLUMNS = ("subject", "subject_id", "participant_id", "participant")
+_SMALLEST_EEG = 1e-2  # µV: recordings in volts are 1e-5
+
+
+def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
+    """Look at windows once, on the host, before time is spent on them.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, n_chans, n_times)
+        Windows in µV.
+    names : list of str, optional
+        Names of the channels, for the messages.
+
+    Raises
+    ------
+    TypeError
+        If they are not numbers.
+    ValueError
+        If they are not three-dimensional, or empty, or no channel has data.
+
+    Warns
+    -----
+    UserWarning
+        If they look like volts, or some channels are flat or not finite throughout.
+    """
+    if x.dtype.kind not in "fiu":
+        raise TypeError(f"windows must hold real numbers, got dtype {x.dtype}")
+    if x.ndim != 3:
+        raise ValueError(
+            f"expected windows of shape (n_windows, n_chans, n_times), got {x.shape}"
+        )
+    if 0 in x.shape:
+        raise ValueError(f"there are no windows: shape {x.shape}")
+    sample = x[:: max(1, len(x) // 256)]
+    finite = np.isfinite(sample).all(-1)  # (windows, channels)
+    if not finite.any():
+        raise ValueError("no channel of any window is finite: all NaN or infinite?")
+    spread = np.where(finite, np.nan_to_num(sample).std(-1), np.nan)
+
+    def listed(rows):
+        return [names[r] if names else int(r) for r in np.flatnonzero(rows)]
+
+    if not finite.any(0).all():
+        _warn(f"channels {listed(~finite.any(0))} are never finite: missing electrodes")
+    flat = np.nan_to_num(spread, nan=1.0).max(0) == 0
+    if flat.all():
+        raise ValueError("all channels are flat: the windows hold no signal")
+    if flat.any():
+        _warn(
+            f"channels {listed(flat)} are flat; mark them as missing by NaN, or leave "
+            "them out"
+        )
+    median = float(np.nanmedian(spread[spread > 0]))
+    if median < _SMALLEST_EEG:
+        _warn(
+            f"the windows have a standard deviation of {median:.1e}, expected about "
+            "10 µV: are they in volts? Multiply by 1e6"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def subject_ids(source, n: int) -> np.ndarray | None:
+    """Subject of each window, from metadata or descriptions; None if unknown."""
+    metadata = getattr(source, "metadata", None)
+    if metadata is not None:
+        for column in _SUBJECT_COLUMNS:
+            if column in metadata:
+                return metadata[column].to_numpy()
+    description = getattr(source, "description", None)
+    if description is not None and not hasattr(source, "datasets"):
+        for column in _SUBJECT_COLUMNS:
+            if column in description.index:
+                return np.repeat(np.array(description[column], dtype=object), n)
+    return None
+
+
+class _ArraySource:
+    """Windows in memory."""
+
+    def __init__(self, x, channels=None, sfreq=None, ids=None):
+        self.x, self.channels, self.sfreq, self.ids = x, channels, sfreq, ids
+        names = None if channels is None else [c["ch_name"] for c in channels]
+        check_windows(x, names)
+        self.shape = x.shape[1:]
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return np.asarray(self.x[i], dtype=np.float32)
+
+
+class _LazySource:
+    """One windowed recording of braindecode; nothing is read until it is asked for."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        info = getattr(getattr(dataset, "raw", None), "info", None)
+        if info is None:
+            info = getattr(getattr(dataset, "windows", None), "info", None)
+        self.channels = None if info is None else info["chs"]
+        self.sfreq = None if info is None else float(info["sfreq"])
+        first = np.asarray(dataset[0][0])
+        check_windows(first[None], None if info is None else list(info["ch_names"]))
+        self.shape = first.shape
+        self.ids = subject_ids(dataset, len(dataset))
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        return np.asarray(self.dataset[i][0], dtype=np.float32)
+
+
+def _sources(x) -> list:
+    """Flatten what a user may hand over into recordings."""
+    if isinstance(x, mne.BaseEpochs):
+        data = x.get_data(units="uV", picks="eeg")
+        picks = mne.pick_types(x.info, eeg=True)
+        channels = [x.info["chs"][p] for p in picks]
+        return [_ArraySource(data, channels, x.info["sfreq"], subject_ids(x, len(x)))]
+    if isinstance(x, np.ndarray):
+        return [_ArraySource(x)]
+    if isinstance(x, torch.Tensor):
+        return [_ArraySource(x.detach().cpu().numpy())]
+    if hasattr(x, "datasets"):
+        return [source for part in x.datasets for source in _sources(part)]
+    if isinstance(x, Dataset):
+        return [_LazySource(x)] if len(x) else []
+    if isinstance(x, list | tuple):
+        return [source for part in x for source in _sources(part)]
+    raise TypeError(
+        "windows must be an array (n, n_chans, n_times) in µV, mne.Epochs, a windowed "
+        f"braindecode dataset, or a list of these; got {type(x).__name__}"
+    )
+
+
+class UnlabelledWindows(Dataset):
+    """Windows with their number, their subject and, for mixed montages, positions.
+
+    Parameters
+    ----------
+    x : ndarray, mne.Epochs, braindecode dataset, or a list of these
+        Epochs are converted to µV; everything else is taken to be in µV.
+    groups : array, optional
+        Subject of each window; default from Epochs' metadata or descriptions.
+
+    Attributes
+    ----------
+    channels : list of dict or None
+        ``chs_info`` shared by all recordings; None if unknown or mixed.
+    mixed : bool
+        Whether montages differ, so that items carry positions.
+    sfreq : float or None
+    n_chans, n_times : int
+    groups : ndarray of int
+        -1 = unknown.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the windows cannot be used, or recordings do not fit together.
+    """
+
+    def __init__(self, x, groups=None):
+        self.sources = _sources(x)
+        if not self.sources or not sum(map(len, self.sources)):
+            raise ValueError("there are no windows to learn from")
+        self.ends = np.cumsum([len(source) for source in self.sources])
+        first = self.sources[0]
+        lengths = {source.shape[1] for source in self.sources}
+        rates = {source.sfreq for source in self.sources} - {None}
+        if len(lengths) > 1 or len(rates) > 1:
+            raise ValueError(
+                f"recordings differ in window length (samples: {sorted(lengths)}) or "
+                f"sampling rate (Hz: {sorted(rates)}): resample and cut them alike"
+            )
+        montages = {_montage(source) for source in self.sources}
+        self.mixed = len(montages) > 1
+        if self.mixed and any(source.channels is None for source in self.sources):
+            raise ValueError(
+                "recordings have different channels, and some are arrays without "
+                "names: use mne.Epochs or braindecode datasets with positions"
+            )
+        self.channels = None if self.mixed else first.channels
+        self.sfreq = rates.pop() if rates else None
+        self.n_chans = max(source.shape[0] for source in self.sources)
+        self.n_times = first.shape[1]
+        self.groups = self._codes(groups)
+
+    def _codes(self, groups) -> np.ndarray:
+        if groups is None:
+            known = [
+                np.full(len(s), None, dtype=object) if s.ids is None else s.ids
+                for s in self.sources
+            ]
+            groups = np.concatenate([np.asarray(ids, dtype=object) for ids in known])
+        groups = np.asarray(groups, dtype=object)
+        if groups.shape != (len(self),):
+            raise ValueError(
+                f"groups must name the subject of each of the {len(self)} windows, "
+                f"got shape {groups.shape}"
+            )
+        codes = {g: c for c, g in enumerate(dict.fromkeys(map(str, groups)))}
+        return np.array(
+            [-1 if g is None else codes[str(g)] for g in groups], dtype=np.int64
+        )
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def __getitem__(self, index: int):
+        index = int(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        part = bisect_right(self.ends, index)
+        source = self.sources[part]
+        start = int(self.ends[part]) - len(source)
+        item = {"x": source[index - start], "index": index}
+        item["group"] = int(self.groups[index])
+        if self.mixed:
+            item["pos"] = electrode_positions(source.channels).astype(np.float32)
+        return item, 0
+
+
+def _montage(source) -> tuple:
+    if source.channels is None:
+        return (source.shape[0],)
+    return tuple(channel["ch_name"] for channel in source.channels)
+
+
+def collate_windows(items: list) -> tuple[dict, torch.Tensor]:
+    """Batch windows, padding channels where montages differ.
+
+    Parameters
+    ----------
+    items : list of (dict, int)
+        Items of :class:`UnlabelledWindows`.
+
+    Returns
+    -------
+    dict of Tensor
+        ``x`` (B, C, T), ``index`` (B,), ``group`` (B,), and for mixed montages
+        ``pos`` (B, C, 3) and ``ch_mask`` (B, C).
+    Tensor, shape (B,)
+        Placeholder targets.
+    """
+    inputs = [item[0] for item in items]
+    batch = {
+        "index": torch.tensor([i["index"] for i in inputs]),
+        "group": torch.tensor([i["group"] for i in inputs]),
+    }
+    targets = torch.zeros(len(items), dtype=torch.long)
+    if "pos" not in inputs[0]:
+        batch["x"] = torch.from_numpy(np.stack([i["x"] for i in inputs]))
+        return batch, targets
+    n_chans = max(len(i["x"]) for i in inputs)
+    x = torch.zeros(len(inputs), n_chans, inputs[0]["x"].shape[1])
+    pos = torch.zeros(len(inputs), n_chans, 3)
+    mask = torch.zeros(len(inputs), n_chans, dtype=torch.bool)
+    for row, item in enumerate(inputs):
+        n = len(item["x"])
+        x[row, :n] = torch.from_numpy(item["x"])
+        pos[row, :n] = torch.from_numpy(item["pos"])
+        mask[row, :n] = True
+    return {**batch, "x": x, "pos": pos, "ch_mask": mask}, targets
+
+
+class CounterShuffle(Sampler):
+    """A permutation that depends on (seed, epoch) alone, not on any random state.
+
+    Parameters
+    ----------
+    n : int
+        Number of windows.
+    seed : int
+    epoch : callable
+        Gives the number of the current epoch.
+    """
+
+    _STREAM = 1 << 20  # apart from the streams of masks and noise
+
+    def __init__(self, n: int, seed: int, epoch: Callable[[], int]):
+        self.n, self.seed, self.epoch = n, seed, epoch
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[int]:
+        index = torch.arange(self.n)
+        noise = counter_uniform(self.seed, self.epoch(), index, self._STREAM, (2,))
+        # Two draws: 24 bits alone would tie among millions of windows.
+        key = noise[:, 0].double() + noise[:, 1].double() * 2.0**-24
+        order: Iterable[int] = key.argsort(stable=True).tolist()
+        return iter(order)
