@@ -124,8 +124,7 @@ def _cut(raw, tmin, tmax):
 
 
 def _check(runs, tmin, tmax, fmin, fmax, resample):
-    for kind in (_RATE = 160.0  # Hz, of all subjects but 88
-_FISTS, _FISTS_OR_FEET):
+    for kind in (_FISTS, _FISTS_OR_FEET):
         if runs and set(runs) <= set(kind):
             break
     else:
@@ -201,7 +200,7 @@ def windows_from_physionet(
         raise ValueError(
             f"subjects must be some of 1 to 109, got {unknown or subjects}"
         )
-    root, parts, names, rate = _root(root), [], None, resample
+    root, parts, names = _root(root), [], None
     for subject in subjects:
         for run in runs:
             path = _find(root, subject, run)
