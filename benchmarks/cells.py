@@ -17,8 +17,8 @@ from benchmarks.protocol import Split, Windows, check_leakage, make_split
 PROTOCOL = 1
 COLUMNS = (
     "key study task electrodes n_electrodes method regime fold seed person score "
-    "decision target n_windows n_labelled n_unlabelled n_parameters seconds device "
-    "revision config"
+    "decision target n_windows n_test n_labelled n_unlabelled n_parameters seconds "
+    "device revision config"
 ).split()
 
 
@@ -184,6 +184,7 @@ def person_rows(cell, outcome, *, study, seconds, revision=""):
                 "decision": f"{decision:.6f}",
                 "target": truth,
                 "n_windows": int(own.sum()),
+                "n_test": len(cell.split.test),
                 "n_labelled": len(cell.split.labelled),
                 "n_unlabelled": len(cell.split.unlabelled),
                 "n_parameters": outcome.n_parameters,
@@ -197,32 +198,41 @@ def person_rows(cell, outcome, *, study, seconds, revision=""):
 
 
 def append_rows(path, rows):
-    """Append the rows of one finished cell in a single write, under a lock."""
+    """Append the rows of one finished cell in a single write, under a lock.
+
+    A row that an earlier stop cut short is removed: its open quote would swallow
+    what follows.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
-    header = ",".join(COLUMNS) + "\n"
     with open(path, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        size = file.seek(0, os.SEEK_END)
-        lead = header if size == 0 else ""
-        if size:
-            file.seek(size - 1)
-            lead = "" if file.read(1) == b"\n" else "\n"
-        file.write((lead + text.getvalue()).encode())
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+        header = "" if whole else ",".join(COLUMNS) + "\n"
+        file.write((header + text.getvalue()).encode())
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_rows(path):
-    """Read all whole rows; a row cut by a stop is left out."""
+    """Read the rows of finished cells: a cell that a stop cut short is left out."""
     path = Path(path)
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [r for r in rows if None not in r and None not in r.values() and r["config"]]
+    text = path.read_text()
+    by_cell = {}
+    for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
+        by_cell.setdefault(row["key"], {})[row["person"]] = row
+    return [
+        row
+        for cell in by_cell.values()
+        for row in cell.values()
+        if str(len(cell)) == row["n_test"]
+    ]
 
 
 def finished(path):

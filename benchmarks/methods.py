@@ -122,8 +122,8 @@ def band_pass(X, sfreq, band, order=4):
 
 def recentre(matrices, people):
     """Move every person's Riemannian mean to the identity; no labels."""
-    from pyriemann.utils.base import invsqrtm
-    from pyriemann.utils.mean import mean_riemann
+    from pyriemann.geometry.base import invsqrtm
+    from pyriemann.geometry.mean import mean_riemann
 
     out = np.empty_like(matrices)
     for person in np.unique(people):
@@ -221,8 +221,7 @@ def _registry():
         )
     for recipe in OURS:
         run = partial(run_ours, recipe=recipe)
-        wide = recipe.name == "teacher"
-        out.append(Method(recipe.name, run, recipe.settings(), all_electrodes=wide))
+        out.append(Method(recipe.name, run, recipe.settings()))
     return {method.name: method for method in out}
 
 

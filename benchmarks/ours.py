@@ -157,7 +157,7 @@ def run_recipe(cell, recipe):
 
 def fitted_student(cell, recipe):
     """Train the student: from scratch or pretrained, with or without a teacher."""
-    from braindecode_gcmae import GCMAEStudent, TopologyDistillation
+    from braindecode_gcmae import GCMAEStudent
 
     signal, kept = signal_arguments(cell), list(cell.kept)
     teacher = fitted_teacher(cell, recipe) if recipe.distil else None
@@ -168,6 +168,8 @@ def fitted_student(cell, recipe):
         module = GCMAEStudent(electrodes=kept, **signal, **recipe.student)
     callbacks = []
     if recipe.distil:
+        from braindecode_gcmae import TopologyDistillation
+
         distil = TopologyDistillation(teacher, **recipe.distillation)
         callbacks = [("distil", distil)]
     X, y = training_set(cell, recipe.distil)

@@ -1,0 +1,131 @@
+"""Figures from the stored CSV alone.
+
+``python -m benchmarks.figures results/main.csv --out results``
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.cells import read_rows
+from benchmarks.protocol import TASKS
+from benchmarks.tables import conditions, one_setting, summarise
+
+# Okabe and Ito's palette and a marker each: readable without colour
+COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #999999".split()
+MARKERS = "osD^vP*X"
+OURS = {"scratch", "pretrained", "distilled", "both", "teacher", "teacher scratch"}
+
+
+def plot_methods(methods, metric="accuracy", *, ax=None, title=""):
+    """Draw each method's mean and 95 % interval over people, best on top.
+
+    Parameters
+    ----------
+    methods : dict
+        Name to CSV rows of one condition.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    import matplotlib.pyplot as plt
+
+    table = {name: summarise(rows, metric) for name, rows in methods.items()}
+    order = sorted(table, key=lambda name: table[name]["mean"])
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 0.35 * len(order) + 1.2))
+    for y, name in enumerate(order):
+        s, ours = table[name], name in OURS
+        band = [[s["mean"] - s["low"]], [s["high"] - s["mean"]]]
+        ax.errorbar(
+            100 * s["mean"],
+            y,
+            xerr=[[max(0.0, 100 * side[0])] for side in band],
+            fmt="o" if ours else "s",
+            color=COLOURS[0] if ours else COLOURS[1],
+            capsize=3,
+        )
+    ax.axvline(50, color="0.6", linestyle=":", linewidth=1)
+    ax.set_yticks(range(len(order)), order)
+    ax.set_xlabel(f"{metric} (%), unseen people, 95 % CI over people")
+    ax.set_title(title, fontsize=10)
+    return ax
+
+
+def density_curves(rows, *, task="left-right", regime="few", order=None):
+    """Collect accuracy against the number of electrodes.
+
+    Parameters
+    ----------
+    order : sequence of str, optional
+        Electrode sets on the curve; default all in the rows.
+
+    Returns
+    -------
+    dict
+        Method to a list of (n electrodes, summary), ascending.
+    """
+    out = {}
+    for (found, electrodes, labels), methods in conditions(one_setting(rows)).items():
+        if (found, labels) != (task, regime) or (order and electrodes not in order):
+            continue
+        for name, own in methods.items():
+            point = int(own[0]["n_electrodes"]), summarise(own, TASKS[task].metric)
+            out.setdefault(name, []).append(point)
+    return {name: sorted(points, key=lambda p: p[0]) for name, points in out.items()}
+
+
+def plot_density(curves, *, ax=None):
+    """Draw accuracy against the number of electrodes, bands of 95 % over people."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 4.5))
+    for i, (name, points) in enumerate(curves.items()):
+        n = [count for count, _ in points]
+        mean = [100 * s["mean"] for _, s in points]
+        low, high = ([100 * s[side] for _, s in points] for side in ("low", "high"))
+        colour, marker = COLOURS[i % 8], MARKERS[i % 8]
+        ax.plot(n, mean, color=colour, marker=marker, label=name)
+        ax.fill_between(n, low, high, color=colour, alpha=0.12, linewidth=0)
+    ax.set_xscale("log", base=2)
+    ticks = sorted({count for points in curves.values() for count, _ in points})
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
+    ax.set_xlabel("electrodes")
+    ax.set_ylabel("accuracy (%), unseen people")
+    ax.legend(fontsize=8, frameon=False)
+    return ax
+
+
+def main(argv=None):
+    """Write one figure per condition, and the density curve where there is one."""
+    out = argparse.ArgumentParser(prog="python -m benchmarks.figures")
+    out.add_argument("csv")
+    out.add_argument("--out", default=".")
+    args = out.parse_args(argv)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    rows, folder = read_rows(args.csv), Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = Path(args.csv).stem
+    for (task, electrodes, regime), methods in conditions(one_setting(rows)).items():
+        title = f"{task}, {electrodes}, {regime} labels"
+        ax = plot_methods(methods, TASKS[task].metric, title=title)
+        name = f"{stem}-{task}-{electrodes}-{regime}.png"
+        ax.figure.savefig(folder / name, dpi=150, bbox_inches="tight")
+    # the headband is another eight, not a point of the motor curve
+    order = ("motor-4", "motor-8", "both-16", "wide-32", "all-64")
+    curves = density_curves(rows, order=order)
+    if any(len(points) > 1 for points in curves.values()):
+        ax = plot_density(curves)
+        ax.figure.savefig(folder / f"{stem}-density.png", dpi=150, bbox_inches="tight")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,254 @@
+"""Statistics over people, and the markdown tables that the documentation quotes.
+
+``python -m benchmarks.tables results/main.csv --reference scratch``
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.cells import read_rows
+
+log = logging.getLogger("benchmarks")
+N_RESAMPLES = 10_000
+
+
+def people_by_seed(rows, *, value="score"):
+    """Arrange rows as an array (seeds, people), NaN where a cell is missing.
+
+    Returns
+    -------
+    values : array (S, P)
+    people : list of int
+    seeds : list of int
+    """
+    people = sorted({int(row["person"]) for row in rows})
+    seeds = sorted({int(row["seed"]) for row in rows})
+    out = np.full((len(seeds), len(people)), np.nan)
+    for row in rows:
+        place = seeds.index(int(row["seed"])), people.index(int(row["person"]))
+        out[place] = float(row[value]) if row[value] != "" else np.nan
+    return out, people, seeds
+
+
+def area_under_curve(decision, target):
+    """AUROC by ranks (Mann-Whitney), ties counting half; NaN for one class."""
+    positive, negative = decision[target == 1], decision[target == 0]
+    if not len(positive) or not len(negative):
+        return float("nan")
+    difference = positive[:, None] - negative[None]
+    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+
+
+def bootstrap_interval(values, statistic=None, *, level=0.95, seed=0):
+    """Percentile interval of a statistic, people being drawn with replacement.
+
+    Parameters
+    ----------
+    values : array (P, ...)
+        One row a person.
+    statistic : callable, optional
+        Of resampled rows; default their mean.
+    """
+    values = np.asarray(values, float)
+    draws = np.random.default_rng(seed).integers(
+        0, len(values), (N_RESAMPLES, len(values))
+    )
+    if statistic is None:
+        drawn = values[draws].mean(1)
+    else:
+        drawn = np.array([statistic(values[d]) for d in draws[:2000]])
+    tail = 50 * (1 - level)
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def sign_flip_test(differences, *, seed=0):
+    """Two-sided paired permutation test of a mean difference over people.
+
+    Exact for at most fourteen people; else ten thousand random sign patterns, the
+    observed one counted in, so that p is never 0.
+    """
+    d = np.asarray(differences, float)
+    n = len(d)
+    if n <= 14:
+        bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        means = (1.0 - 2.0 * bits) @ d / n
+        return float((np.abs(means) >= abs(d.mean()) - 1e-12).mean())
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (N_RESAMPLES, n))
+    beyond = (np.abs(signs @ d / n) >= abs(d.mean()) - 1e-12).sum()
+    return float((beyond + 1) / (N_RESAMPLES + 1))
+
+
+def holm(p_values):
+    """Holm's step-down adjusted p values, in the order given."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)
+    steps = (len(p) - np.arange(len(p))) * p[order]
+    out = np.empty_like(p)
+    out[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return out
+
+
+def chance_level(n_windows, *, n_classes=2, alpha=0.05):
+    """Accuracy that guessing reaches with probability ``alpha`` (binomial)."""
+    from scipy.stats import binom
+
+    return float(binom.isf(alpha, n_windows, 1 / n_classes) / n_windows)
+
+
+def summarise(rows, metric="accuracy"):
+    """Summarise one method under one condition, over people and seeds.
+
+    Returns
+    -------
+    dict
+        ``mean``, ``low``, ``high`` (95 % over people), ``sd_seeds`` (NaN for one
+        seed), ``n_people``, ``n_seeds``, ``per_person`` {person: score},
+        ``seconds`` a cell, ``n_parameters``.
+    """
+    scores, people, seeds = people_by_seed(rows)
+    per_person = np.nanmean(scores, 0)
+    if metric == "auroc":
+        decision, _, _ = people_by_seed(rows, value="decision")
+        target = people_by_seed(rows, value="target")[0][0]
+        by_seed = np.array([_auroc(d, target) for d in decision])
+        pair = np.stack([np.nanmean(decision, 0), target], 1)
+        low, high = bootstrap_interval(pair, lambda v: area_under_curve(*v.T))
+    else:
+        by_seed = np.nanmean(scores, 1)
+        low, high = bootstrap_interval(per_person)
+    several = len(seeds) > 1
+    return {
+        "mean": float(by_seed.mean()),
+        "low": low,
+        "high": high,
+        "sd_seeds": float(by_seed.std(ddof=1)) if several else float("nan"),
+        "n_people": len(people),
+        "n_seeds": len(seeds),
+        "per_person": dict(zip(people, per_person.tolist(), strict=True)),
+        "seconds": float(np.mean([float(row["seconds"]) for row in rows])),
+        "n_parameters": int(rows[0]["n_parameters"]),
+    }
+
+
+def _auroc(decision, target):
+    known = np.isfinite(decision) & np.isfinite(target)
+    return area_under_curve(decision[known], target[known])
+
+
+def compare(method, reference):
+    """Compare two summaries over the people they share.
+
+    Returns
+    -------
+    difference, (low, high), p
+    """
+    common = sorted(set(method["per_person"]) & set(reference["per_person"]))
+    d = [method["per_person"][i] - reference["per_person"][i] for i in common]
+    d = np.array(d)
+    return float(d.mean()), bootstrap_interval(d), sign_flip_test(d)
+
+
+def conditions(rows):
+    """Group rows: (task, electrodes, regime) to {method: rows}, in order met."""
+    out = {}
+    for row in rows:
+        place = row["task"], row["electrodes"], row["regime"]
+        out.setdefault(place, {}).setdefault(row["method"], []).append(row)
+    return out
+
+
+def one_setting(rows):
+    """Refuse rows of one method under two settings: a mean of both means nothing."""
+    settings = {}
+    for row in rows:
+        place = tuple(
+            row[c] for c in ("task", "electrodes", "method", "regime", "fold", "seed")
+        )
+        settings.setdefault(place, set()).add(row["key"])
+    mixed = [place for place, keys in settings.items() if len(keys) > 1]
+    if mixed:
+        raise ValueError(f"{len(mixed)} cells have two settings, such as {mixed[0]}")
+    return rows
+
+
+def markdown(rows, *, reference=None):
+    """Give one table per task, electrode set and regime.
+
+    With ``reference`` the paired difference to that method, its interval, and the
+    p value after Holm's correction over the table's methods.
+    """
+    from benchmarks.protocol import TASKS
+
+    parts = []
+    for (task, electrodes, regime), methods in conditions(one_setting(rows)).items():
+        metric = TASKS[task].metric
+        table = {name: summarise(own, metric) for name, own in methods.items()}
+        compared = reference in table and metric == "accuracy"
+        tests = {}
+        if compared:
+            others = [name for name in table if name != reference]
+            found = [compare(table[name], table[reference]) for name in others]
+            corrected = holm([p for _, _, p in found]) if found else []
+            tests = {
+                name: (*result[:2], p)
+                for name, result, p in zip(others, found, corrected, strict=True)
+            }
+        parts.append(_table(task, electrodes, regime, metric, table, tests, reference))
+    return "\n".join(parts)
+
+
+def _table(task, electrodes, regime, metric, table, tests, reference):
+    any_method = next(iter(table.values()))
+    people = any_method["n_people"]
+    head = ["method", f"{metric} %", "95 % CI", "SD seeds", "parameters", "seeds"]
+    if tests:
+        head += [f"against {reference}", "95 % CI", "p (Holm)"]
+    lines = [f"### {task}, {electrodes}, {regime} labels ({people} people)", ""]
+    lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, s in sorted(table.items(), key=lambda item: -item[1]["mean"]):
+        spread = "" if np.isnan(s["sd_seeds"]) else f"{100 * s['sd_seeds']:.1f}"
+        cells = [name, f"{100 * s['mean']:.1f}"]
+        cells += [f"{100 * s['low']:.1f} to {100 * s['high']:.1f}", spread]
+        cells += [f"{s['n_parameters']:,}", str(s["n_seeds"])]
+        if name in tests:
+            difference, (low, high), p = tests[name]
+            cells += [
+                f"{100 * difference:+.1f}",
+                f"{100 * low:+.1f} to {100 * high:+.1f}",
+            ]
+            cells += [f"{p:.3f}"]
+        elif tests:
+            cells += ["", "", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main(argv=None):
+    """Write the tables of a CSV to standard output or a file."""
+    out = argparse.ArgumentParser(prog="python -m benchmarks.tables")
+    out.add_argument("csv")
+    out.add_argument("--reference", help="method that the others are compared with")
+    out.add_argument("--out")
+    args = out.parse_args(argv)
+    rows = read_rows(args.csv)
+    windows = sum({(r["person"]): int(r["n_windows"]) for r in rows}.values())
+    text = markdown(rows, reference=args.reference)
+    level = 100 * chance_level(windows)
+    text += f"\nChance is 50 %; {windows} guessed windows stay below {level:.1f} %"
+    text += " nineteen times in twenty. Intervals are over people.\n"
+    if args.out:
+        Path(args.out).write_text(text)
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        log.info(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,379 @@
+"""The harness: people never leak, cells are run once, statistics are right."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from benchmarks import cells, electrodes, figures, methods, protocol, run, tables
+
+NAMES = ("F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "Fp1", "O1", "O2", "Oz")
+KEPT = electrodes.MOTOR_8
+
+
+def make_windows(n_people=34, n_windows=6, task="left-right"):
+    """Noise in which C3 is louder in class 1, every person mixed differently."""
+    rng = np.random.default_rng(0)
+    people = (protocol.LABELLED + protocol.POOL)[:n_people]
+    X, y, person = [], [], []
+    for p in people:
+        mixing = np.eye(len(NAMES)) + 0.3 * rng.normal(size=(len(NAMES),) * 2)
+        label = np.arange(n_windows) % 2
+        source = rng.normal(size=(n_windows, len(NAMES), 160))
+        source[:, 2] *= 1 + 2 * label[:, None]
+        X.append(20 * (mixing @ source))
+        y.append(label)
+        person.append(np.full(n_windows, p))
+    X, y, person = (np.concatenate(part) for part in (X, y, person))
+    positions = rng.normal(size=(len(NAMES), 3))
+    return protocol.Windows(X, y, person, NAMES, positions, protocol.TASKS[task])
+
+
+def make_cell(windows=None, regime="few", method="TS+LR", **flags):
+    question = cells.Question("left-right", "motor-8", method, regime, 0, 0, **flags)
+    return cells.Cell.build(windows or make_windows(), question, cells.Budget())
+
+
+@pytest.fixture
+def windows():
+    return make_windows()
+
+
+@pytest.fixture
+def identity_alignment(monkeypatch):
+    """Keep braindecode's slow import away where alignment is not the matter."""
+    monkeypatch.setattr(protocol, "align", lambda X, *rest: X.astype(np.float32))
+
+
+def test_every_person_is_tested_once_per_seed():
+    folds = protocol.person_folds(protocol.LABELLED, seed=3)
+    assert sorted(itertools.chain(*folds)) == sorted(protocol.LABELLED)
+    assert [len(fold) for fold in folds] == [4] * 5
+    assert folds != protocol.person_folds(protocol.LABELLED, seed=4)
+
+
+def test_strata_spread_over_folds():
+    people, sex = list(range(20)), [0] * 10 + [1] * 10
+    for fold in protocol.person_folds(people, 0, strata=sex):
+        assert sum(sex[p] for p in fold) == 2
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("fold", range(5))
+def test_people_of_a_cell_are_disjoint(seed, fold):
+    args = protocol.LABELLED, protocol.POOL
+    few = protocol.make_split(*args, "few", fold, seed)
+    many = protocol.make_split(*args, "many", fold, seed)
+    assert few.test == many.test
+    assert (len(few.labelled), len(few.unlabelled)) == (10, 6 + 14)
+    assert (len(many.labelled), many.unlabelled) == (16, protocol.POOL)
+    for split in (few, many):
+        parts = split.test, split.labelled, split.unlabelled
+        assert len(set(itertools.chain(*parts))) == 34
+    nested = protocol.make_split(*args, "few", fold, seed, nested=True)
+    assert nested.labelled == few.labelled
+    assert not set(few.test) & {*nested.test, *nested.labelled, *nested.unlabelled}
+
+
+def test_unknown_regime_is_refused():
+    with pytest.raises(ValueError, match="regime"):
+        protocol.make_split(protocol.LABELLED, (), "some", 0, 0)
+
+
+def test_a_test_person_in_any_stage_is_refused(windows, identity_alignment):
+    cell = make_cell(windows)
+    person = cell.split.test[0]
+    for labels in (False, True):
+        with pytest.raises(protocol.Leakage, match=f"'pretraining'.*{person}"):
+            cell.stage("pretraining", [person], "low", labels=labels)
+    for part in ("labelled", "unlabelled"):
+        people = {"test": (1,), "labelled": (2,), "unlabelled": (3,), part: (1,)}
+        with pytest.raises(protocol.Leakage, match=part):
+            protocol.Split(**people)
+
+
+def test_transductive_use_warns_and_still_hides_labels(windows, identity_alignment):
+    cell = make_cell(windows, transductive=True)
+    with pytest.warns(UserWarning, match="transductive"):
+        _, people = cell.training("low")
+    assert set(cell.split.test) <= set(people)
+    with pytest.raises(protocol.Leakage):
+        cell.stage("fine-tuning", cell.split.test, "low", labels=True)
+
+
+def test_labels_of_unlabelled_people_are_out_of_reach(windows, identity_alignment):
+    cell = make_cell(windows)
+    with pytest.raises(PermissionError, match="hidden labels"):
+        cell.stage("teacher", cell.split.unlabelled, "low", labels=True)
+    _, people, y = cell.labelled("low")
+    assert set(people) == set(cell.split.labelled)
+    assert len(y) == len(people)
+
+
+def test_nested_alignment_is_white_and_equals_the_small_caps_own(windows):
+    whole = windows.view("nested", KEPT)
+    small = windows.view("low", KEPT)
+    index = [NAMES.index(name) for name in KEPT]
+    np.testing.assert_array_equal(whole[:, index], small)
+    own = whole[windows.person == 5].astype(float)
+    own = np.concatenate(list(own - own.mean(-1, keepdims=True)), axis=1)
+    covariance = own @ own.T / own.shape[1]
+    np.testing.assert_allclose(covariance, 100 * np.eye(len(NAMES)), atol=1e-2)
+
+
+def test_aligning_a_person_needs_no_one_else(windows):
+    rows = windows.person == 9
+    index = [NAMES.index(name) for name in KEPT]
+    together = protocol.align(windows.X, windows.person, index)[rows]
+    alone = protocol.align(windows.X[rows], windows.person[rows], index)
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-4)
+
+
+def test_windows_survive_the_journey(tmp_path, windows):
+    windows.interpolation["F3,F4"] = np.ones((12, 2), np.float32)
+    windows.save(tmp_path / "w.npz")
+    back = protocol.Windows.load(tmp_path / "w.npz")
+    np.testing.assert_allclose(back.X, windows.X, rtol=1e-3, atol=1e-3)
+    assert back.ch_names == windows.ch_names
+    assert back.task is windows.task
+    assert list(back.interpolation) == ["F3,F4"]
+    assert back.people == windows.people
+    assert back.pool == windows.pool
+
+
+def test_electrode_sets_are_nested_and_distinct():
+    sizes = {k: len(v) for k, v in electrodes.SETS.items() if v}
+    assert sizes["both-16"] == 16
+    assert sizes["wide-32"] == 32
+    chain = [electrodes.SETS[k] for k in ("motor-4", "motor-8", "both-16", "wide-32")]
+    for small, large in itertools.pairwise(chain):
+        assert set(small) < set(large)
+    assert all(len(set(v)) == len(v) for v in electrodes.SETS.values() if v)
+    with pytest.raises(KeyError, match="motor-8"):
+        electrodes.electrode_set("motor-8", ["C3"])
+
+
+def test_key_depends_on_all_that_decides_the_result():
+    base = {"task": "left-right", "electrodes": "motor-8", "method": "scratch"}
+    base |= {"regime": "few", "fold": 0, "seed": 0, "settings": {"lr": 1e-3}}
+    keys = {cells.Question(**base).key}
+    for change in ({"seed": 1}, {"settings": {"lr": 2e-3}}, {"transductive": True}):
+        keys.add(cells.Question(**{**base, **change}).key)
+    assert len(keys) == 4
+    assert cells.Question(**base).key == cells.Question(**base).key
+
+
+def certain(cell):
+    """Answer class 1 with certainty for every window."""
+    n = len(cell.windows.rows(cell.split.test))
+    return methods.Outcome(np.tile([0.0, 1.0], (n, 1)), 7)
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    calls = []
+
+    def answer(cell):
+        calls.append(cell.question)
+        return certain(cell)
+
+    method = methods.Method("stub", answer, network=False)
+    monkeypatch.setitem(methods.METHODS, "stub", method)
+    return calls
+
+
+STUDY = run.Study(("left-right",), ("motor-8",), ("stub",), ("few",))
+
+
+def test_finished_cells_are_skipped_and_a_cut_row_is_redone(tmp_path, windows, stub):
+    path = tmp_path / "study.csv"
+    todo = run.questions(STUDY, range(2), cells.Budget())
+    run.run_cells(todo[:3], lambda task: windows, cells.Budget(), path, study="s")
+    assert len(stub) == 3
+    whole = path.read_text()
+    path.write_text(whole[: -len(whole.splitlines()[-1]) // 2])
+    run.run_cells(todo, lambda task: windows, cells.Budget(), path, study="s")
+    rows = cells.read_rows(path)
+    assert cells.finished(path) == {question.key for question in todo}
+    by_key = [row["person"] + row["key"] for row in rows]
+    assert len(by_key) == len(set(by_key)) == 2 * 20
+    before = len(stub)
+    run.run_cells(todo, lambda task: windows, cells.Budget(), path, study="s")
+    assert len(stub) == before
+
+
+def test_a_failing_cell_leaves_no_row(tmp_path, windows, monkeypatch):
+    def broken(cell):
+        raise RuntimeError("out of memory")
+
+    method = methods.Method("stub", broken, network=False)
+    monkeypatch.setitem(methods.METHODS, "stub", method)
+    todo = run.questions(STUDY, range(1), cells.Budget())
+    path = tmp_path / "study.csv"
+    failed = run.run_cells(todo, lambda task: windows, cells.Budget(), path, study="s")
+    assert failed == 5
+    assert cells.read_rows(path) == []
+
+
+def test_a_person_row_scores_windows_or_the_person(windows):
+    cell = make_cell(windows)
+    rows = cells.person_rows(cell, certain(cell), study="s", seconds=1.0)
+    assert [row["person"] for row in rows] == list(cell.split.test)
+    assert {float(row["score"]) for row in rows} == {0.5}
+    sexes = make_windows(task="sex")
+    sexes.y = (sexes.person % 2).astype(int)
+    cell = make_cell(sexes)
+    rows = cells.person_rows(cell, certain(cell), study="s", seconds=1.0)
+    assert [row["target"] for row in rows] == [p % 2 for p in cell.split.test]
+    assert [float(row["score"]) for row in rows] == [p % 2 for p in cell.split.test]
+
+
+def test_holm_agrees_with_the_definition():
+    p = [0.01, 0.04, 0.03, 0.5]
+    order = sorted(range(4), key=lambda i: p[i])
+    expected, worst = [0.0] * 4, 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, (4 - rank) * p[i])
+        expected[i] = min(1.0, worst)
+    np.testing.assert_allclose(tables.holm(p), expected)
+
+
+def test_sign_flips_are_exact_for_few_people():
+    d = np.array([0.1, 0.2, -0.05, 0.3])
+    patterns = itertools.product([1, -1], repeat=4)
+    means = [abs(np.mean(np.array(s) * d)) for s in patterns]
+    exact = np.mean([m >= abs(d.mean()) - 1e-12 for m in means])
+    assert tables.sign_flip_test(d) == exact
+    assert tables.sign_flip_test(np.full(20, 0.1)) <= 2e-4
+    assert tables.sign_flip_test(np.tile([0.1, -0.1], 10)) == 1.0
+
+
+def test_sampled_sign_flips_approach_the_exact_ones():
+    d = np.random.default_rng(1).normal(0.3, 1.0, 16)
+    bits = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
+    exact = np.mean(np.abs((1 - 2 * bits) @ d / 16) >= abs(d.mean()) - 1e-12)
+    assert tables.sign_flip_test(d) == pytest.approx(exact, abs=0.02)
+
+
+def test_auroc_agrees_with_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    decision, target = rng.normal(size=40).round(1), rng.integers(0, 2, 40)
+    mine = tables.area_under_curve(decision, target)
+    assert mine == pytest.approx(roc_auc_score(target, decision))
+    assert np.isnan(tables.area_under_curve(decision, np.ones(40)))
+
+
+def test_bootstrap_interval_has_the_width_of_the_standard_error():
+    values = np.random.default_rng(0).normal(0.6, 0.1, 200)
+    low, high = tables.bootstrap_interval(values)
+    width = 2 * 1.96 * values.std() / np.sqrt(200)
+    assert high - low == pytest.approx(width, rel=0.05)
+    assert low < values.mean() < high
+
+
+def test_chance_level_is_the_binomials():
+    from math import comb
+
+    n, level = 45, tables.chance_level(45)
+    k = round(level * n)
+    tail = [comb(n, i) / 2**n for i in range(n + 1)]
+    assert sum(tail[k + 1 :]) <= 0.05 < sum(tail[k:])
+
+
+def fake_rows(n_seeds=2):
+    rng, rows = np.random.default_rng(0), []
+    level = {"scratch": 0.6, "both": 0.7, "EEGNet": 0.55}
+    sets = {"motor-8": 8, "all-64": 64}
+    for (method, base), seed, name, person in itertools.product(
+        level.items(), range(n_seeds), sets, range(20)
+    ):
+        row = dict.fromkeys(cells.COLUMNS, "")
+        row |= {"key": f"{method}{name}{seed}", "task": "left-right", "fold": "0"}
+        row |= {"electrodes": name, "n_electrodes": str(sets[name]), "method": method}
+        row |= {"regime": "few", "seed": str(seed), "person": str(person)}
+        row |= {"score": str(base + 0.02 * rng.normal()), "seconds": "1"}
+        row |= {"n_parameters": "10", "n_windows": "45", "n_test": "20", "config": "{}"}
+        rows.append(row)
+    return rows
+
+
+def test_summary_is_a_mean_over_people_and_a_spread_over_seeds():
+    rows = [r for r in fake_rows() if r["method"] == "both"]
+    rows = [r for r in rows if r["electrodes"] == "motor-8"]
+    summary = tables.summarise(rows)
+    by_seed = [
+        np.mean([float(r["score"]) for r in rows if r["seed"] == seed])
+        for seed in ("0", "1")
+    ]
+    assert summary["mean"] == pytest.approx(np.mean(by_seed))
+    assert summary["sd_seeds"] == pytest.approx(np.std(by_seed, ddof=1))
+    assert (summary["n_people"], summary["n_seeds"]) == (20, 2)
+
+
+def test_tables_name_the_reference_and_correct_for_the_number_of_tests():
+    text = tables.markdown(fake_rows(), reference="scratch")
+    assert text.count("### left-right") == 2
+    assert "against scratch" in text
+    best = next(line for line in text.splitlines() if line.startswith("| both"))
+    cell = best.split("|")
+    assert float(cell[7]) == pytest.approx(10.0, abs=2)
+    assert float(cell[9]) < 0.01
+
+
+def test_two_settings_of_one_method_are_not_averaged():
+    rows = fake_rows()
+    rows.append({**rows[0], "key": "other"})
+    with pytest.raises(ValueError, match="two settings"):
+        tables.markdown(rows)
+
+
+def test_figures_come_from_the_rows_alone(tmp_path):
+    path = tmp_path / "main.csv"
+    cells.append_rows(path, fake_rows())
+    figures.main([str(path), "--out", str(tmp_path)])
+    names = sorted(p.name for p in tmp_path.glob("*.png"))
+    assert names == [
+        "main-density.png",
+        "main-left-right-all-64-few.png",
+        "main-left-right-motor-8-few.png",
+    ]
+    curves = figures.density_curves(fake_rows())
+    assert [n for n, _ in curves["both"]] == [8, 64]
+
+
+def test_every_named_method_exists_and_peers_share_one_budget():
+    budget = cells.Budget()
+    for study in run.STUDIES.values():
+        assert set(study.methods) <= set(methods.METHODS)
+        assert set(study.electrodes) <= set(electrodes.SETS)
+        assert set(study.tasks) <= set(protocol.TASKS)
+    described = [m.describe(budget) for m in methods.METHODS.values() if m.network]
+    for name in vars(budget):
+        assert len({settings[name] for settings in described}) == 1
+
+
+def test_tangent_space_finds_the_loud_electrode(windows):
+    cell = make_cell(windows, regime="many")
+    outcome = methods.METHODS["TS+LR re-centred"].run(cell)
+    rows = cells.person_rows(cell, outcome, study="s", seconds=0.0)
+    assert np.mean([float(row["score"]) for row in rows]) > 0.8
+
+
+def test_folds_are_those_of_moabbs_cross_subject_splitter():
+    import pandas as pd
+    from moabb.evaluations.splitters import CrossSubjectSplitter
+    from sklearn.model_selection import GroupKFold
+
+    people = np.repeat(protocol.LABELLED, 2)
+    metadata = pd.DataFrame({"subject": people, "session": "0", "run": "0"})
+    splitter = CrossSubjectSplitter(
+        cv_class=GroupKFold, n_splits=5, shuffle=True, random_state=2
+    )
+    theirs = [
+        tuple(dict.fromkeys(people[test]))
+        for _, test in splitter.split(np.zeros(len(people)), metadata)
+    ]
+    mine = protocol.person_folds(protocol.LABELLED, seed=2)
+    assert sorted(map(sorted, theirs)) == sorted(map(sorted, mine))
