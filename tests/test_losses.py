@@ -93,6 +93,13 @@ def test_info_nce_by_hand():
     assert raw.item() == pytest.approx(math.log(1 + (1 + e**-2) / e), rel=1e-6)
 
 
+def test_one_negative_is_enough_for_the_papers_form():
+    queries = torch.tensor([[1.0, 0.0]])
+    away = torch.tensor([[-1.0, 0.0]])
+    got = info_nce(queries, queries.unsqueeze(1), away, temperature=1.0, form="paper")
+    assert got.item() == pytest.approx(-2.0)
+
+
 def test_default_temperature_is_that_of_moco_and_embeddings_are_normalised():
     given_embeddings = embeddings()
     got = info_nce(*given_embeddings)
