@@ -5,6 +5,8 @@ function of (seed, epoch, sample, stream, element) and of nothing else, so it is
 the same with any batch size, number of workers, device or interruption.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 
 import torch
@@ -16,6 +18,7 @@ __all__ = [
     "counter_uniform",
     "drop_edges",
     "drop_nodes",
+    "own_randomness",
     "restore_incident_edges",
 ]
 
@@ -248,6 +251,35 @@ def restore_incident_edges(keep: Tensor, masked: Tensor) -> Tensor:
     METHOD D5.
     """
     return keep | masked.unsqueeze(2) | masked.unsqueeze(1)
+
+
+@contextmanager
+def own_randomness(
+    *key: int, device: str | torch.device = "cpu"
+) -> Iterator[torch.Generator]:
+    """Draw torch's random numbers from a key, and give the global state back.
+
+    For what has no counter-based form (initial weights, dropout): inside, they depend
+    on the key alone; outside, nothing has happened.
+
+    Parameters
+    ----------
+    *key : int
+        E.g. (seed, epoch, step).
+    device : str or torch.device
+        Also its generator, if it is a CUDA device.
+    """
+    word = 0
+    for number in key:
+        word = _mix_int(word + _GOLDEN + int(number))
+    device = torch.device(device)
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(word)
+        for gpu in cuda:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(word)
+        yield torch.default_generator
 
 
 class MaskToken(nn.Module):

@@ -79,14 +79,6 @@ class Branch(nn.Module):
             {"network": self.model.network, "projector": self.projector}
         )
 
-    def graph_of(self, x, pos=None, ch_mask=None, learn=False):
-        """Co-spectrum, node features, adjacency and electrodes of windows."""
-        network = self.model.network
-        x, electrodes = network.locate(x, pos, ch_mask)
-        observed = network.analyse(x)
-        features = network.describe(observed, electrodes, learn)
-        return observed, features, network.graph(x, features, electrodes), electrodes
-
     def view(self, observed, adjacency, electrodes, draw) -> _View:
         """Drop nodes and edges, and put the nodes back as masked ones (Eq. 1).
 
@@ -248,7 +240,7 @@ class JointPretraining(nn.Module):
             return generator(self.seed, self.epoch, index, stream, size)
 
         network = branch.model.network
-        observed, target, adjacency, electrodes = branch.graph_of(
+        observed, target, adjacency, electrodes = network.graph_of(
             x, learn=self.training, **where
         )
         q, k = (

@@ -267,6 +267,24 @@ class ElectrodeGraphNetwork(nn.Module):
                 observed = self.features.observe(x)
         return observed
 
+    def graph_of(
+        self,
+        x: Tensor,
+        pos: Tensor | None = None,
+        ch_mask: Tensor | None = None,
+        learn: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor, Electrodes]:
+        """Co-spectrum, node features, adjacency and electrodes of windows in µV.
+
+        ``learn``: drop electrodes, and add to the statistics, as in training.
+        """
+        x, electrodes = self.locate(x, pos, ch_mask)
+        if learn and self.electrode_dropout > 0:
+            electrodes = self._drop_electrodes(electrodes)
+        observed = self.analyse(x)
+        features = self.describe(observed, electrodes, learn)
+        return observed, features, self.graph(x, features, electrodes), electrodes
+
     def forward(
         self,
         x: Tensor,
@@ -274,11 +292,9 @@ class ElectrodeGraphNetwork(nn.Module):
         ch_mask: Tensor | None = None,
     ) -> Tensor:
         """Window embeddings (B, E) of windows (B, C, T) in µV."""
-        x, electrodes = self.locate(x, pos, ch_mask)
-        if self.training and self.electrode_dropout > 0:
-            electrodes = self._drop_electrodes(electrodes)
-        features = self.describe(self.analyse(x), electrodes, self.training)
-        adjacency = self.graph(x, features, electrodes)
+        _, features, adjacency, electrodes = self.graph_of(
+            x, pos, ch_mask, self.training
+        )
         nodes = self.encode(features, adjacency, electrodes)
         return self.dropout(self.pool(nodes, electrodes))
 

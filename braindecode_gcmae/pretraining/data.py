@@ -189,7 +189,33 @@ class UnlabelledWindows(Dataset):
     """
 
     def __init__(self, x, groups=None):
-        self.sources = _sources(x)
+        self._take(_sources(x))
+        if groups is None:
+            known = [
+                np.full(len(s), None, dtype=object) if s.ids is None else s.ids
+                for s in self.sources
+            ]
+            groups = np.concatenate([np.asarray(ids, dtype=object) for ids in known])
+        self.ids = np.asarray(groups, dtype=object)
+        if self.ids.shape != (len(self),):
+            raise ValueError(
+                f"groups must name the subject of each of the {len(self)} windows, "
+                f"got shape {self.ids.shape}"
+            )
+        self.groups = _codes(self.ids)
+
+    @classmethod
+    def join(cls, parts: list) -> "UnlabelledWindows":
+        """Several collections as one; the same id is the same subject everywhere."""
+        joined = cls.__new__(cls)
+        joined._take([source for part in parts for source in part.sources])
+        joined.ids = np.concatenate([part.ids for part in parts])
+        joined.groups = _codes(joined.ids)
+        return joined
+
+    def _take(self, sources: list) -> None:
+        """Check that recordings fit together."""
+        self.sources = sources
         if not self.sources or not sum(map(len, self.sources)):
             raise ValueError("there are no windows to learn from")
         self.ends = np.cumsum([len(source) for source in self.sources])
@@ -201,36 +227,19 @@ class UnlabelledWindows(Dataset):
                 f"recordings differ in window length (samples: {sorted(lengths)}) or "
                 f"sampling rate (Hz: {sorted(rates)}): resample and cut them alike"
             )
-        montages = {_montage(source) for source in self.sources}
-        self.mixed = len(montages) > 1
+        counts = {source.shape[0] for source in self.sources}
+        montages = {_montage(s) for s in self.sources if s.channels is not None}
+        self.mixed = len(counts) > 1 or len(montages) > 1
         if self.mixed and any(source.channels is None for source in self.sources):
             raise ValueError(
                 "recordings have different channels, and some are arrays without "
                 "names: use mne.Epochs or braindecode datasets with positions"
             )
-        self.channels = None if self.mixed else first.channels
+        named = [s.channels for s in self.sources if s.channels is not None]
+        self.channels = None if self.mixed or not named else named[0]
         self.sfreq = rates.pop() if rates else None
-        self.n_chans = max(source.shape[0] for source in self.sources)
+        self.n_chans = max(counts)
         self.n_times = first.shape[1]
-        self.groups = self._codes(groups)
-
-    def _codes(self, groups) -> np.ndarray:
-        if groups is None:
-            known = [
-                np.full(len(s), None, dtype=object) if s.ids is None else s.ids
-                for s in self.sources
-            ]
-            groups = np.concatenate([np.asarray(ids, dtype=object) for ids in known])
-        groups = np.asarray(groups, dtype=object)
-        if groups.shape != (len(self),):
-            raise ValueError(
-                f"groups must name the subject of each of the {len(self)} windows, "
-                f"got shape {groups.shape}"
-            )
-        codes = {g: c for c, g in enumerate(dict.fromkeys(map(str, groups)))}
-        return np.array(
-            [-1 if g is None else codes[str(g)] for g in groups], dtype=np.int64
-        )
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -249,9 +258,14 @@ class UnlabelledWindows(Dataset):
         return item, 0
 
 
+def _codes(ids: np.ndarray) -> np.ndarray:
+    """Subjects as numbers, in order of appearance; None (unknown) is -1."""
+    known = dict.fromkeys(str(i) for i in ids if i is not None)
+    codes = {name: code for code, name in enumerate(known)}
+    return np.array([-1 if i is None else codes[str(i)] for i in ids], dtype=np.int64)
+
+
 def _montage(source) -> tuple:
-    if source.channels is None:
-        return (source.shape[0],)
     return tuple(channel["ch_name"] for channel in source.channels)
 
 

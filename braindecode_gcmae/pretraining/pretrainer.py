@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 from torch import nn
 
+from ..masking import own_randomness
 from ..models import (
     CheckpointError,
     GCMAEStudent,
@@ -218,8 +219,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
             raise ValueError(
                 f"objective must be one of {_OBJECTIVES}, got {self.objective!r}"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
+        with own_randomness(self.seed):
             models = {n: self._model(n, self.signal_) for n in ("teacher", "student")}
             _check_pair(**models)
             module = self.initialized_instance(
@@ -340,16 +340,15 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
 
     def train_step(self, batch, **fit_params):
         """One optimiser step, then the key encoders and the queue."""
-        step = super().train_step(batch, **fit_params)
+        # Dropout included, a step depends on the seed and its number alone.
+        n_steps = len(self.terms_)
+        with own_randomness(self.seed, self._epoch(), n_steps, device=self.device):
+            step = super().train_step(batch, **fit_params)
         output = step["y_pred"]
         self._joint.momentum_step(output.get("keys"), output.get("groups"))
         # Stay on the device: reading a value here would stall the GPU.
         self.terms_.append({k: output[k].detach() for k in _TERMS if k in output})
         return step
-
-    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Record the mean of each loss term."""
-        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
 
     def notify(self, method_name, **cb_kwargs):
         """Record the terms before any callback reads the history."""
@@ -415,7 +414,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         targets, rebuilt = [], []
         for batch in self._batches(X):
             where = (batch["x"], batch.get("pos"), batch.get("ch_mask"))
-            observed, target, adjacency, electrodes = branch.graph_of(*where)
+            observed, target, adjacency, electrodes = network.graph_of(*where)
             seen = electrodes._replace(present=electrodes.present & ~hidden)
             features = network.describe(observed, seen)
             nodes = network.encode(features, adjacency, seen)

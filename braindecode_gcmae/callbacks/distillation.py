@@ -1,0 +1,381 @@
+"""TopologyDistillation: what the missing electrodes knew, as a loss term."""
+
+import copy
+from pathlib import Path
+
+import torch
+from sklearn.base import clone
+from skorch.callbacks import Callback
+from skorch.utils import to_device
+from torch import nn
+from torch.utils.data import Subset
+
+from ..graph import binarise, topology_pairs
+from ..losses import (
+    graph_contrastive_loss,
+    local_structure_loss,
+    logit_distillation_loss,
+    topology_distillation_loss,
+)
+from ..masking import counter_uniform
+from ..models import GCMAETeacher
+from ..montage import canonical_name
+from ..pretraining import UnlabelledWindows, collate_windows
+from .hooks import AuxiliaryLoss, unwrap
+from .stage import GCMAEPretraining
+
+__all__ = ["TopologyDistillation"]
+
+_CHANNELS = ("chs_info", "ch_names")
+
+
+class TopologyDistillation(AuxiliaryLoss):
+    r"""Distils a high-density teacher into the student while the student trains.
+
+    Adds :math:`w_{KD} T^2 KL(t \| s) + w_{GTD} L_{GTD}` to the loss of each training
+    batch (Eq. 8-11). Feed the net high-density windows: the student takes its own
+    electrodes out of them, the frozen teacher sees them all.
+
+    Parameters
+    ----------
+    teacher : EEGClassifier, nn.Module, str or Path
+        A fitted net, a model, a folder of ``save_pretrained`` with a trained head, or
+        an unfitted net, which is trained on the same data first (starting from the
+        weights of :class:`GCMAEPretraining`, if that came before).
+    kd_weight, gtd_weight : float or callable(epoch) -> float
+        Weights of the soft labels and of the topology term.
+    lsp_weight, gcrd_weight : float
+        Weights of the baselines LSP and G-CRD.
+    temperature : float
+        Of the soft labels.
+    kernel, gtd_temperature, eps, form : optional
+        See :func:`~braindecode_gcmae.losses.topology_distillation_loss`.
+    density, threshold : float, optional
+        See :func:`~braindecode_gcmae.graph.topology_pairs`.
+    unlabelled : ndarray, Epochs, dataset or list, optional
+        High-density windows without labels: each step the student also learns the
+        teacher's soft labels on as many of them as the batch holds.
+    seed : int
+        Of the order of ``unlabelled``.
+
+    Attributes
+    ----------
+    teacher_ : nn.Module
+        The frozen teacher of the last fit.
+    positive_, negative_ : Tensor of bool, shape (n, n)
+        The pairs of the last epoch.
+
+    Raises
+    ------
+    ValueError
+        If teacher and student do not fit (channels, sampling rate, window length,
+        outputs), or the teacher has no trained head.
+
+    References
+    ----------
+    METHOD A.7-A.8, D6-D12, D18; https://arxiv.org/abs/2411.19230
+    """
+
+    def __init__(
+        self,
+        teacher,
+        kd_weight=1.0,
+        gtd_weight=1.0,
+        lsp_weight=0.0,
+        gcrd_weight=0.0,
+        temperature=4.0,
+        kernel="cosine",
+        gtd_temperature=0.2,
+        eps=1e-2,
+        form="ratio",
+        density=None,
+        threshold=None,
+        unlabelled=None,
+        seed=0,
+    ):
+        self.teacher = teacher
+        self.kd_weight = kd_weight
+        self.gtd_weight = gtd_weight
+        self.lsp_weight = lsp_weight
+        self.gcrd_weight = gcrd_weight
+        self.temperature = temperature
+        self.kernel = kernel
+        self.gtd_temperature = gtd_temperature
+        self.eps = eps
+        self.form = form
+        self.density = density
+        self.threshold = threshold
+        self.unlabelled = unlabelled
+        self.seed = seed
+
+    @classmethod
+    def paper(cls, teacher, **arguments):
+        """The paper's setting: weights 1, raw dot products, no temperature (Eq. 8-11)."""
+        preset = {"kernel": "linear", "gtd_temperature": 1.0, "eps": 1e-8}
+        return cls(teacher, **{**preset, "temperature": 1.0, **arguments})
+
+    # -- before training -------------------------------------------------------
+    def setup(self, net, X, y):
+        """Find, check and freeze the teacher; map its electrodes to the student's."""
+        student = unwrap(net.module_)
+        teacher = self._find_teacher(net, student, X, y)
+        _check_fit(teacher, student)
+        self.teacher_ = teacher.to(net.device).eval().requires_grad_(False)
+        here = student.network.rows.tolist()
+        there = {row: i for i, row in enumerate(teacher.network.rows.tolist())}
+        missing = [row for row in here if row not in there]
+        if missing:
+            raise ValueError(
+                f"the student's electrodes {_names(student, missing)} are not among the "
+                "teacher's"
+            )
+        self.kept_ = torch.tensor([there[row] for row in here], device=net.device)
+        self.net_, self.step_, self.teacher_graph_ = net, 0, None
+        self.windows_ = None
+        if self.unlabelled is not None:
+            self.windows_ = UnlabelledWindows(self.unlabelled)
+            if self.windows_.n_times != teacher.n_times:
+                raise ValueError(
+                    f"unlabelled windows have {self.windows_.n_times} samples, the "
+                    f"models expect {teacher.n_times}"
+                )
+
+    def _find_teacher(self, net, student, X, y) -> nn.Module:
+        """A copy of the teacher, so that the original stays as it is."""
+        teacher = self.teacher
+        if isinstance(teacher, str | Path):
+            return _trained_head(GCMAETeacher.from_pretrained(teacher), teacher)
+        if isinstance(teacher, nn.Module):
+            return _trained_head(copy.deepcopy(unwrap(teacher)), "the teacher")
+        if not hasattr(teacher, "get_params"):
+            raise TypeError(
+                "teacher must be an EEGClassifier, a module or a folder, got "
+                f"{type(teacher).__name__}"
+            )
+        if not getattr(teacher, "initialized_", False):
+            teacher = self._train_teacher(net, student, X, y)
+        return copy.deepcopy(unwrap(teacher.module_))
+
+    def _train_teacher(self, net, student, X, y):
+        """Fit a clone of the unfitted teacher on the student's training data."""
+        teacher = clone(self.teacher)
+        given = teacher.get_params_for("module")
+        inherited = {}
+        if not isinstance(teacher.module, nn.Module):
+            if not any(name in given for name in _CHANNELS):
+                config = student._braindecode_init_kwargs
+                inherited = {n: config[n] for n in _CHANNELS if config[n] is not None}
+            inherited["sfreq"] = given.get("sfreq", student.sfreq)
+        teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
+        start = _pretrained_teacher(net)
+        if start is not None:
+            callbacks = list(teacher.callbacks or [])
+            teacher.set_params(callbacks=[*callbacks, ("start", _StartFrom(start))])
+        self.teacher_net_ = teacher
+        teacher.fit(X, y)
+        return teacher
+
+    # -- while training --------------------------------------------------------
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        """Read the two graphs off a fixed sample of the training windows."""
+        super().on_epoch_begin(net, **kwargs)
+        if dataset_train is None or not len(dataset_train):
+            return
+        step = max(1, len(dataset_train) // 128)
+        probe = Subset(dataset_train, range(0, len(dataset_train), step))
+        student = unwrap(net.module_)
+        if self.teacher_graph_ is None:
+            self.teacher_graph_ = _mean_graph(self.teacher_, net, probe)
+        self.student_graph_ = _mean_graph(student, net, probe)
+        self.positive_, self.negative_ = topology_pairs(
+            self.student_graph_,
+            self.teacher_graph_,
+            self.kept_,
+            density=self.density,
+            threshold=self.threshold,
+        )
+
+    def compute(self, inputs, nodes, electrodes, y_pred, training):
+        """KD, GTD and, where weighted, LSP and G-CRD of a batch."""
+        terms = self._terms(inputs, nodes, electrodes, y_pred)
+        if training and self.windows_ is not None:
+            extra = self._unlabelled_terms(len(y_pred))
+            terms.update({f"{name}_unlabelled": t for name, t in extra.items()})
+        return terms
+
+    def _unlabelled_terms(self, n: int) -> dict:
+        """The same terms on windows without labels, in an order set by the seed."""
+        slots = self.step_ * n + torch.arange(n)
+        self.step_ += 1
+        draw = counter_uniform(self.seed, 0, slots, 1 << 21, ()).double()
+        index = (draw * len(self.windows_)).long().tolist()
+        batch, _ = collate_windows([self.windows_[i] for i in index])
+        batch = to_device(batch, self.net_.device)
+        inputs = {k: batch[k] for k in ("x", "pos", "ch_mask") if k in batch}
+        y_pred = self.net_.module_(**inputs)  # the hooks catch its nodes
+        return self._terms(inputs, *self.nodes_, y_pred)
+
+    def _terms(self, inputs, nodes, electrodes, y_pred) -> dict:
+        logits, teacher_nodes = self._teach(inputs)
+        epoch = len(self.net_.history)
+        weights = {
+            name: weight(epoch) if callable(weight) else weight
+            for name, weight in (
+                ("kd", self.kd_weight),
+                ("gtd", self.gtd_weight),
+                ("lsp", self.lsp_weight),
+                ("gcrd", self.gcrd_weight),
+            )
+        }
+        shared = {"present": electrodes.present}
+        terms = {}
+        if weights["kd"]:
+            terms["kd"] = self._soft_labels(y_pred, logits)
+        if weights["gtd"]:
+            terms["gtd"] = topology_distillation_loss(
+                nodes,
+                teacher_nodes,
+                self.positive_,
+                self.negative_,
+                self.kept_,
+                kernel=self.kernel,
+                temperature=self.gtd_temperature,
+                eps=self.eps,
+                form=self.form,
+                **shared,
+            )
+        if weights["lsp"]:
+            graph = binarise(
+                self.student_graph_, density=self.density, threshold=self.threshold
+            )
+            terms["lsp"] = local_structure_loss(
+                nodes, teacher_nodes, graph, self.kept_, **shared
+            )
+        if weights["gcrd"]:
+            terms["gcrd"] = graph_contrastive_loss(
+                nodes, teacher_nodes, self.kept_, **shared
+            )
+        return {name: (weights[name], value) for name, value in terms.items()}
+
+    def _soft_labels(self, y_pred, logits):
+        if getattr(self.net_, "mode", "classification") == "regression":
+            return nn.functional.mse_loss(y_pred, logits)
+        return logit_distillation_loss(y_pred, logits, temperature=self.temperature)
+
+    @torch.no_grad()
+    def _teach(self, inputs):
+        """The teacher's logits (B, C) and node embeddings (B, m, D)."""
+        network = self.teacher_.network
+        _, features, adjacency, electrodes = network.graph_of(**inputs)
+        nodes = network.encode(features, adjacency, electrodes)
+        return self.teacher_.final_layer(network.pool(nodes, electrodes)), nodes
+
+    def _detach(self):
+        super()._detach()
+        self.net_ = None
+
+    def __getstate__(self):
+        # The teacher is the user's to keep; a pickled student stays small.
+        state = super().__getstate__()
+        for name in ("teacher_", "teacher_net_", "windows_", "net_"):
+            state[name] = None
+        return state
+
+
+class _StartFrom(Callback):
+    """Loads a network's weights when training begins, once per initialisation."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def initialize(self):
+        self.loaded_ = False
+        return self
+
+    def on_train_begin(self, net, **kwargs):
+        if self.loaded_:
+            return
+        target = unwrap(net.module_).network
+        try:
+            target.load_state_dict(self.model.network.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                "the pretrained teacher and the one to be trained differ in "
+                f"architecture: {error}"
+            ) from error
+        self.loaded_ = True
+
+    def __sklearn_clone__(self):
+        return type(self)(self.model)
+
+
+def _pretrained_teacher(net) -> nn.Module | None:
+    """The teacher of a :class:`GCMAEPretraining` in the same net."""
+    for _, callback in net.callbacks_:
+        if isinstance(callback, GCMAEPretraining):
+            return getattr(callback, "teacher_", None)
+    return None
+
+
+def _trained_head(model: nn.Module, what) -> nn.Module:
+    if isinstance(getattr(model, "final_layer", None), nn.Identity):
+        raise ValueError(
+            f"{what} has no trained head (n_outputs is None): fit it on labels first, "
+            "or hand over an unfitted EEGClassifier"
+        )
+    return model
+
+
+def _check_fit(teacher: nn.Module, student: nn.Module) -> None:
+    """Refuse a teacher that cannot see the student's windows."""
+    if not hasattr(teacher, "network"):
+        raise TypeError(
+            "the teacher must be a GCMAETeacher or GCMAEStudent, got "
+            f"{type(teacher).__name__}"
+        )
+    for name in ("n_chans", "n_times", "sfreq", "n_outputs"):
+        t, s = getattr(teacher, name), getattr(student, name)
+        if t != s:
+            raise ValueError(
+                f"teacher and student do not fit: {name} is {t} and {s}. Both see the "
+                "same high-density windows; the student picks its electrodes"
+            )
+    names = [
+        [canonical_name(c if isinstance(c, str) else c["ch_name"]) for c in channels]
+        for channels in map(_channels, (teacher, student))
+        if channels is not None
+    ]
+    if len(names) == 2 and names[0] != names[1]:
+        raise ValueError(
+            "teacher and student were built for channels in another order or with "
+            f"other names: {names[0][:4]}... and {names[1][:4]}..."
+        )
+
+
+def _channels(model: nn.Module) -> list | None:
+    return model._chs_info or model._braindecode_init_kwargs.get("ch_names")
+
+
+def _names(model: nn.Module, rows: list[int]) -> list:
+    channels = _channels(model)
+    if channels is None:
+        return rows
+    return [c if isinstance(c, str) else c["ch_name"] for c in (channels[r] for r in rows)]
+
+
+@torch.no_grad()
+def _mean_graph(model: nn.Module, net, windows) -> torch.Tensor:
+    """Mean adjacency of a model over windows, in evaluation mode."""
+    network = model.network
+    was_training = network.training
+    network.eval()
+    total, count = 0.0, 0
+    try:
+        for x, _ in net.get_iterator(windows, training=False):
+            inputs = to_device(x if isinstance(x, dict) else {"x": x}, net.device)
+            adjacency = network.graph_of(**inputs)[2]
+            total = total + adjacency.sum(0)
+            count += len(adjacency)
+    finally:
+        network.train(was_training)
+    return total / count

@@ -1,0 +1,167 @@
+"""Adding a term to the loss of any skorch net, from a callback.
+
+A forward hook on the initialised criterion returns ``loss + term``. The criterion keeps
+its type, and what skorch back-propagates, scales, accumulates, clips and records is the
+one sum.
+"""
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor, nn
+
+from .describe import DescribedCallback
+
+__all__ = ["AuxiliaryLoss", "unwrap"]
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The eager module inside torch.compile's and DDP's wrappers."""
+    for attribute in ("_orig_mod", "module"):
+        inner = getattr(module, attribute, None)
+        if isinstance(inner, nn.Module):
+            return unwrap(inner)
+    return module
+
+
+class _Hook:
+    """A hook that is gone when the module it hangs on is pickled or copied."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+    def __reduce__(self):
+        return _NoHook, ()
+
+
+class _NoHook:
+    """What a copied hook becomes."""
+
+    def __call__(self, *args):
+        return None
+
+
+class AuxiliaryLoss(DescribedCallback, Callback):
+    """Base of callbacks that add weighted terms to the loss while a net trains.
+
+    Subclasses implement :meth:`setup` (once per fit) and :meth:`compute`, which returns
+    the terms of a batch by name. Terms are recorded as ``train_<name>`` and, on
+    validation batches where they change nothing, as ``valid_<name>``.
+    """
+
+    # -- to implement --------------------------------------------------------
+    def setup(self, net, X, y) -> None:
+        """Called when training begins, with the data of ``fit``."""
+        raise TypeError(f"{type(self).__name__} does not implement setup")
+
+    def compute(self, inputs: dict, nodes, electrodes, y_pred, training: bool) -> dict:
+        """Terms of a batch: name -> (weight, scalar Tensor)."""
+        raise TypeError(f"{type(self).__name__} does not implement compute")
+
+    # -- skorch ----------------------------------------------------------------
+    def initialize(self):
+        """Forget an earlier net."""
+        self._detach()
+        return self
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Prepare the terms and hang the hooks."""
+        self._detach()  # an earlier fit may have died
+        module = unwrap(net.module_)
+        if not hasattr(module, "network"):
+            raise TypeError(
+                f"{type(self).__name__} needs a GCMAEStudent or GCMAETeacher, the net's "
+                f"module is a {type(module).__name__}"
+            )
+        if getattr(net, "cropped", False):
+            raise ValueError(
+                f"{type(self).__name__} compares whole windows: cropped training is "
+                "not supported, use cropped=False"
+            )
+        if not isinstance(net.criterion_, nn.Module):
+            raise TypeError(
+                f"{type(self).__name__} needs a criterion that is a torch Module"
+            )
+        self.setup(net, X, y)
+        readout = module.network.readout
+        self.handles_ = [
+            module.register_forward_pre_hook(_Hook(self._keep_inputs), with_kwargs=True),
+            readout.register_forward_pre_hook(_Hook(self._keep_nodes)),
+            net.criterion_.register_forward_hook(_Hook(self._add_terms)),
+        ]
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Start the epoch's averages."""
+        self.records_ = {"train": [], "valid": []}
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Listen to steps only: scoring callbacks call the module as well."""
+        self.listening_, self.training_ = True, bool(training)
+        self.inputs_ = self.nodes_ = self.terms_ = None
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Note the batch's terms; they stay on the device until the epoch ends."""
+        if self.terms_ is not None:
+            size = len(self.nodes_[0])
+            self.records_["train" if training else "valid"].append((size, self.terms_))
+        self.listening_ = False
+        self.inputs_ = self.nodes_ = self.terms_ = None
+
+    def on_epoch_end(self, net, **kwargs):
+        """Record the epoch's mean of each term."""
+        for prefix, rows in self.records_.items():
+            if rows:
+                sizes = [size for size, _ in rows]
+                for name in rows[0][1]:
+                    values = torch.stack([terms[name] for _, terms in rows]).cpu()
+                    mean = float(np.average(values.numpy(), weights=sizes))
+                    net.history.record(f"{prefix}_{name}", mean)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Take the hooks off."""
+        self._detach()
+
+    # -- hooks -------------------------------------------------------------
+    def _keep_inputs(self, module, args, kwargs):
+        if self.listening_:
+            names = ("x", "pos", "ch_mask")
+            self.inputs_ = {**dict(zip(names, args, strict=False)), **kwargs}
+
+    def _keep_nodes(self, readout, args):
+        if self.listening_:
+            self.nodes_ = args
+
+    def _add_terms(self, criterion, args, loss: Tensor):
+        if not self.listening_:
+            return None
+        if self.nodes_ is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: the network was not seen. Hooks set after the "
+                "first call of a compiled module are ignored: initialize the net again "
+                "before adding this callback"
+            )
+        captured = self.inputs_, self.nodes_
+        terms = self.compute(self.inputs_, *self.nodes_, args[0], self.training_)
+        self.inputs_, self.nodes_ = captured
+        total = sum(weight * value for weight, value in terms.values())
+        self.terms_ = {name: value.detach() for name, (_, value) in terms.items()}
+        self.terms_["distil"] = torch.as_tensor(total, device=loss.device).detach()
+        return loss + total if self.training_ else None
+
+    def _detach(self):
+        for handle in getattr(self, "handles_", ()):
+            handle.remove()
+        self.handles_, self.records_ = [], {"train": [], "valid": []}
+        self.listening_ = self.training_ = False
+        self.inputs_ = self.nodes_ = self.terms_ = None
+
+    def __getstate__(self):
+        # A pickle taken inside fit carries neither hooks nor tensors of a batch.
+        state = self.__dict__.copy()
+        state.update(handles_=[], records_={"train": [], "valid": []})
+        state.update(listening_=False, training_=False)
+        state.update(inputs_=None, nodes_=None, terms_=None)
+        return state

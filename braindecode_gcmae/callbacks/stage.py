@@ -1,0 +1,115 @@
+"""GCMAEPretraining: pretraining as the first stage of any fit."""
+
+import copy
+
+from skorch.callbacks import Callback
+
+from ..models import GCMAETeacher
+from ..pretraining import GCMAEPretrainer, UnlabelledWindows
+from .describe import DescribedCallback
+from .hooks import unwrap
+
+__all__ = ["GCMAEPretraining"]
+
+
+class GCMAEPretraining(DescribedCallback, Callback):
+    """Pretrains the net's student, and a teacher beside it, before ``fit`` goes on.
+
+    Once per initialisation of the net, on the windows that ``fit`` got (inside a
+    cross-validation: the training fold, nothing else) plus ``unlabelled``. Labels are
+    not looked at.
+
+    Parameters
+    ----------
+    teacher : class or instance, optional
+        Pretrained together with the student; None pretrains the student alone.
+    unlabelled : ndarray, Epochs, dataset or list, optional
+        More high-density windows in µV. Never hand over windows of test subjects.
+    groups : array, optional
+        Subjects of the unlabelled arrays; Epochs and data sets carry their own.
+    max_epochs, batch_size, lr, objective, seed, verbose
+        Of the :class:`~braindecode_gcmae.GCMAEPretrainer`.
+    arguments : dict, optional
+        Everything else for it, e.g. ``{"teacher__depth": 4, "callbacks": [...]}``.
+
+    Attributes
+    ----------
+    teacher_ : GCMAETeacher
+        Pretrained; :class:`TopologyDistillation` starts an unfitted teacher from it.
+    history_ : skorch.History
+        Of the pretraining.
+    """
+
+    def __init__(
+        self,
+        teacher=GCMAETeacher,
+        unlabelled=None,
+        groups=None,
+        max_epochs=50,
+        batch_size=128,
+        lr=1e-3,
+        objective="joint",
+        seed=0,
+        verbose=0,
+        arguments=None,
+    ):
+        self.teacher = teacher
+        self.unlabelled = unlabelled
+        self.groups = groups
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.objective = objective
+        self.seed = seed
+        self.verbose = verbose
+        self.arguments = arguments
+
+    def initialize(self):
+        """A newly initialised net is to be pretrained again."""
+        self.done_ = False
+        return self
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Pretrain, and load the student's weights into the net."""
+        if getattr(self, "done_", False):
+            return
+        module = unwrap(net.module_)
+        if not hasattr(module, "network"):
+            raise TypeError(
+                "GCMAEPretraining needs a GCMAEStudent as module, got "
+                f"{type(module).__name__}"
+            )
+        windows = self._windows(X)
+        pretrainer = GCMAEPretrainer(
+            teacher=self.teacher,
+            student=copy.deepcopy(module),
+            chs_info=module._chs_info,
+            ch_names=module._braindecode_init_kwargs.get("ch_names"),
+            sfreq=module.sfreq,
+            **{
+                "max_epochs": self.max_epochs,
+                "batch_size": self.batch_size,
+                "lr": self.lr,
+                "objective": self.objective,
+                "seed": self.seed,
+                "verbose": self.verbose,
+                "device": net.device,
+                **(self.arguments or {}),
+            },
+        )
+        pretrainer.fit(windows)
+        network = pretrainer.student_.network
+        module.network.load_state_dict(network.state_dict())
+        self.teacher_ = None if self.teacher is None else pretrainer.teacher_
+        self.history_ = pretrainer.history
+        self.done_ = True
+
+    def _windows(self, X) -> UnlabelledWindows:
+        """The fold's windows and the unlabelled ones, with what is known of subjects."""
+        parts = [UnlabelledWindows(X)]
+        if self.unlabelled is not None:
+            parts.append(UnlabelledWindows(self.unlabelled, self.groups))
+        return UnlabelledWindows.join(parts)
+
+    def __getstate__(self):
+        return {**self.__dict__, "teacher_": None}
