@@ -1,7 +1,16 @@
-"""skorch callbacks: pretraining as a stage, distillation as a loss term."""
+"""skorch callbacks: pretraining as a stage, distillation as a loss term, watching."""
 
 from .distillation import TopologyDistillation
 from .hooks import AuxiliaryLoss
+from .monitors import CollapseMonitor, ProbeMonitor
+from .resume import ResumableCheckpoint
 from .stage import GCMAEPretraining
 
-__all__ = ["AuxiliaryLoss", "GCMAEPretraining", "TopologyDistillation"]
+__all__ = [
+    "AuxiliaryLoss",
+    "CollapseMonitor",
+    "GCMAEPretraining",
+    "ProbeMonitor",
+    "ResumableCheckpoint",
+    "TopologyDistillation",
+]

@@ -1,6 +1,7 @@
 """TopologyDistillation: what the missing electrodes knew, as a loss term."""
 
 import copy
+import json
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from ..losses import (
     topology_distillation_loss,
 )
 from ..masking import counter_uniform
-from ..models import GCMAETeacher
+from ..models import GCMAEStudent, GCMAETeacher
 from ..montage import canonical_name
 from ..pretraining import UnlabelledWindows, collate_windows
 from .hooks import AuxiliaryLoss, unwrap
@@ -130,7 +131,8 @@ class TopologyDistillation(AuxiliaryLoss):
                 "teacher's"
             )
         self.kept_ = torch.tensor([there[row] for row in here], device=net.device)
-        self.net_, self.step_, self.teacher_graph_ = net, 0, None
+        self.net_, self.teacher_graph_ = net, None
+        self.step_ = self.__dict__.pop("resumed_step_", 0)
         self.windows_ = None
         if self.unlabelled is not None:
             self.windows_ = UnlabelledWindows(self.unlabelled)
@@ -142,6 +144,9 @@ class TopologyDistillation(AuxiliaryLoss):
 
     def _find_teacher(self, net, student, X, y) -> nn.Module:
         """A copy of the teacher, so that the original stays as it is."""
+        resumed, self.resumed_ = getattr(self, "resumed_", None), None
+        if resumed is not None:
+            return resumed
         teacher = self.teacher
         if isinstance(teacher, str | Path):
             return _trained_head(GCMAETeacher.from_pretrained(teacher), teacher)
@@ -270,6 +275,27 @@ class TopologyDistillation(AuxiliaryLoss):
         nodes = network.encode(features, adjacency, electrodes)
         return self.teacher_.final_layer(network.pool(nodes, electrodes)), nodes
 
+    # -- resuming --------------------------------------------------------------
+    def resume_state(self) -> dict:
+        """For :class:`ResumableCheckpoint`: the teacher, and how far the order went."""
+        if getattr(self, "teacher_", None) is None:
+            return {}
+        return {
+            "step": self.step_,
+            "class": type(self.teacher_).__name__,
+            "config": json.dumps(self.teacher_.get_config()),
+            "weights": self.teacher_.state_dict(),
+        }
+
+    def resume_from(self, state: dict) -> None:
+        """Take the teacher as it was: one trained on the fold is not trained again."""
+        if not state:
+            return
+        classes = {c.__name__: c for c in (GCMAETeacher, GCMAEStudent)}
+        self.resumed_ = classes[state["class"]].from_config(json.loads(state["config"]))
+        self.resumed_.load_state_dict(state["weights"])
+        self.resumed_step_ = state["step"]
+
     def _detach(self):
         super()._detach()
         self.net_ = None
@@ -371,11 +397,13 @@ def _mean_graph(model: nn.Module, net, windows) -> torch.Tensor:
     network.eval()
     total, count = 0.0, 0
     try:
-        for x, _ in net.get_iterator(windows, training=False):
-            inputs = to_device(x if isinstance(x, dict) else {"x": x}, net.device)
-            adjacency = network.graph_of(**inputs)[2]
-            total = total + adjacency.sum(0)
-            count += len(adjacency)
+        # A loader draws a seed when it is iterated: looking must not move training.
+        with torch.random.fork_rng(devices=[]):
+            for x, _ in net.get_iterator(windows, training=False):
+                inputs = to_device(x if isinstance(x, dict) else {"x": x}, net.device)
+                adjacency = network.graph_of(**inputs)[2]
+                total = total + adjacency.sum(0)
+                count += len(adjacency)
     finally:
         network.train(was_training)
     return total / count

@@ -111,5 +111,13 @@ class GCMAEPretraining(DescribedCallback, Callback):
             parts.append(UnlabelledWindows(self.unlabelled, self.groups))
         return UnlabelledWindows.join(parts)
 
+    def resume_state(self) -> dict:
+        """For :class:`ResumableCheckpoint`: pretraining is not done twice."""
+        return {"done": self.done_}
+
+    def resume_from(self, state: dict) -> None:
+        """Skip what was done before the interruption."""
+        self.done_ = bool(state.get("done"))
+
     def __getstate__(self):
         return {**self.__dict__, "teacher_": None}

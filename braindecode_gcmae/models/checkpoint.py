@@ -20,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "load_weights",
     "read_config",
+    "replace_file",
     "resolve_class",
     "weights_digest",
     "write_checkpoint",
@@ -102,8 +103,15 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _replace(path: Path, write) -> None:
-    """Write a file so that it is there whole or not at all."""
+def replace_file(path: Path, write) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    write : callable
+        Writes the file whose name it is given.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -141,9 +149,9 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     # Copies: safetensors refuses tensors that share memory.
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
-    _replace(folder / _WEIGHTS, lambda name: save_file(tensors, name))
+    replace_file(folder / _WEIGHTS, lambda name: save_file(tensors, name))
     text = json.dumps({**config, _DIGEST: weights_digest(tensors)}, indent=2)
-    _replace(
+    replace_file(
         folder / _CONFIG, lambda name: Path(name).write_text(text, encoding="utf-8")
     )
 

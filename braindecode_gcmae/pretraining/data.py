@@ -2,7 +2,7 @@
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import mne
 import numpy as np
@@ -316,12 +316,20 @@ class CounterShuffle(Sampler):
     seed : int
     epoch : callable
         Gives the number of the current epoch.
+    start : callable, optional
+        Gives how many of its windows were already seen.
     """
 
     _STREAM = 1 << 20  # apart from the streams of masks and noise
 
-    def __init__(self, n: int, seed: int, epoch: Callable[[], int]):
-        self.n, self.seed, self.epoch = n, seed, epoch
+    def __init__(
+        self,
+        n: int,
+        seed: int,
+        epoch: Callable[[], int],
+        start: Callable[[], int] = int,
+    ):
+        self.n, self.seed, self.epoch, self.start = n, seed, epoch, start
 
     def __len__(self) -> int:
         return self.n
@@ -331,5 +339,5 @@ class CounterShuffle(Sampler):
         noise = counter_uniform(self.seed, self.epoch(), index, self._STREAM, (2,))
         # Two draws: 24 bits alone would tie among millions of windows.
         key = noise[:, 0].double() + noise[:, 1].double() * 2.0**-24
-        order: Iterable[int] = key.argsort(stable=True).tolist()
-        return iter(order)
+        order = key.argsort(stable=True).tolist()
+        return iter(order[self.start() :])

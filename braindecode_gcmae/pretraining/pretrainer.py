@@ -244,7 +244,8 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         return self
 
     @property
-    def _joint(self) -> JointPretraining:
+    def joint_(self) -> JointPretraining:
+        """The module that holds both branches and the queue."""
         module = self.module_
         for wrapper in ("module", "_orig_mod"):  # DDP, torch.compile
             module = getattr(module, wrapper, module)
@@ -262,7 +263,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
 
     def _branch(self, name: str):
         self.check_is_fitted(["module_"])
-        branches = self._joint.branches
+        branches = self.joint_.branches
         if name not in branches:
             raise ValueError(f"this pretrainer was made without a {name}")
         return branches[name]
@@ -321,8 +322,12 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         arguments.setdefault("batch_size", self.batch_size)
         arguments.setdefault("drop_last", len(dataset) >= arguments["batch_size"])
         arguments.pop("shuffle", None)
-        epoch = self._epoch
-        arguments["sampler"] = CounterShuffle(len(dataset), self.seed, epoch)
+        arguments["sampler"] = CounterShuffle(
+            len(dataset),
+            self.seed,
+            self._epoch,
+            lambda: self.position_ * arguments["batch_size"],
+        )
         return self.iterator_train(dataset, **arguments)
 
     def _epoch(self) -> int:
@@ -331,9 +336,10 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Tell the module which epoch this is, and which objective is on."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
-        joint = self._joint
+        joint = self.joint_
         joint.epoch = self._epoch()
         self.terms_: list[dict] = []
+        self.position_ = 0  # steps done in this epoch
         if self.objective == "sequential":
             second = joint.epoch >= self.max_epochs // 2
             joint.contrast, joint.reconstruct = not second, second
@@ -341,14 +347,28 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
     def train_step(self, batch, **fit_params):
         """One optimiser step, then the key encoders and the queue."""
         # Dropout included, a step depends on the seed and its number alone.
-        n_steps = len(self.terms_)
-        with own_randomness(self.seed, self._epoch(), n_steps, device=self.device):
+        key = (self.seed, self._epoch(), self.position_)
+        with own_randomness(*key, device=self.device):
             step = super().train_step(batch, **fit_params)
         output = step["y_pred"]
-        self._joint.momentum_step(output.get("keys"), output.get("groups"))
+        self.joint_.momentum_step(output.get("keys"), output.get("groups"))
         # Stay on the device: reading a value here would stall the GPU.
         self.terms_.append({k: output[k].detach() for k in _TERMS if k in output})
+        self.position_ += 1
         return step
+
+    def resume_state(self) -> dict:
+        """Where inside the epoch training is, and the terms of its steps so far."""
+        names = list(self.terms_[0]) if self.terms_ else []
+        terms = {n: torch.stack([t[n] for t in self.terms_]).cpu() for n in names}
+        return {"step": self.position_, "terms": terms}
+
+    def resume_from(self, state: dict) -> None:
+        """Go on inside an epoch: the order of the windows is known without a replay."""
+        self.position_ = int(state["step"])
+        columns = {n: v.to(self.device) for n, v in state["terms"].items()}
+        steps = len(next(iter(columns.values()), ()))
+        self.terms_ = [{n: v[i] for n, v in columns.items()} for i in range(steps)]
 
     def notify(self, method_name, **cb_kwargs):
         """Record the terms before any callback reads the history."""
@@ -359,6 +379,11 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         return super().notify(method_name, **cb_kwargs)
 
     # -- use -----------------------------------------------------------------
+    def embed_subset(self, windows, rows) -> np.ndarray:
+        """Student embeddings (first branch if there is none) of some windows."""
+        name = "student" if "student" in self.joint_.branches else "teacher"
+        return self._embed(name, torch.utils.data.Subset(windows, list(rows)))
+
     @torch.no_grad()
     def _embed(self, name: str, x) -> np.ndarray:
         network = self._branch(name).model.network
@@ -374,7 +399,8 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         return torch.cat(parts).numpy()
 
     def _batches(self, x):
-        windows = x if isinstance(x, UnlabelledWindows) else UnlabelledWindows(x)
+        ready = isinstance(x, UnlabelledWindows | torch.utils.data.Subset)
+        windows = x if ready else UnlabelledWindows(x)
         loader = torch.utils.data.DataLoader(
             windows, batch_size=self.batch_size, collate_fn=collate_windows
         )
@@ -410,7 +436,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         rows = _masked_rows(branch.model, masked)
         hidden = torch.zeros(network.n_nodes, dtype=torch.bool, device=self.device)
         hidden[rows] = True
-        self._joint.eval()
+        self.joint_.eval()
         targets, rebuilt = [], []
         for batch in self._batches(X):
             where = (batch["x"], batch.get("pos"), batch.get("ch_mask"))
@@ -434,7 +460,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
 
         Decoder, projection heads and queue are not part of the models.
         """
-        for name, branch in self._joint.branches.items():
+        for name, branch in self.joint_.branches.items():
             branch.model.save_pretrained(Path(folder) / name)
 
     def load_pretrained(self, folder):

@@ -1,0 +1,151 @@
+"""Watching pretraining: does the embedding know the task, and has it collapsed?"""
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+from .describe import DescribedCallback
+
+__all__ = ["CollapseMonitor", "ProbeMonitor", "effective_rank", "uniformity"]
+
+
+def effective_rank(embeddings: torch.Tensor) -> torch.Tensor:
+    r"""Effective rank of a cloud of embeddings, :math:`e^{H(\sigma / \sum \sigma)}`.
+
+    H is the entropy of the normalised singular values of the centred matrix; d for an
+    isotropic cloud, 1 when all embeddings are on a line.
+
+    Parameters
+    ----------
+    embeddings : Tensor, shape (n, d)
+
+    Returns
+    -------
+    Tensor, scalar
+
+    References
+    ----------
+    Roy and Vetterli (2007), The effective rank, EUSIPCO.
+    """
+    values = torch.linalg.svdvals(embeddings - embeddings.mean(0))
+    share = values / values.sum().clamp_min(1e-12)
+    entropy = -(share * share.clamp_min(1e-12).log()).sum()
+    return entropy.exp()
+
+
+def uniformity(keys: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
+    r"""How evenly unit vectors fill the sphere: :math:`\log E\, e^{-t |u - v|^2}`.
+
+    0 when all are equal (collapse), the more negative the better.
+
+    Parameters
+    ----------
+    keys : Tensor, shape (n, d)
+        Unit vectors, n >= 2.
+    scale : float
+        t.
+
+    References
+    ----------
+    Wang and Isola (2020), https://arxiv.org/abs/2005.10242
+    """
+    distance = torch.nn.functional.pdist(keys).square()
+    return distance.mul(-scale).exp().mean().log()
+
+
+class CollapseMonitor(DescribedCallback, Callback):
+    """Records how spread out the student's embeddings and the queue's keys are.
+
+    ``embedding_std``, ``embedding_rank`` (effective rank of at most ``n_windows``
+    training embeddings) and ``queue_uniformity`` go into the history of a
+    :class:`~braindecode_gcmae.GCMAEPretrainer`.
+
+    Parameters
+    ----------
+    every : int
+        Epochs between looks.
+    n_windows : int
+        Windows looked at.
+    """
+
+    def __init__(self, every=1, n_windows=256):
+        self.every = every
+        self.n_windows = n_windows
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        """Look at the embeddings and the queue."""
+        if len(net.history) % self.every:
+            return
+        step = max(1, len(dataset_train) // self.n_windows)
+        rows = range(0, len(dataset_train), step)
+        embeddings = torch.from_numpy(net.embed_subset(dataset_train, rows))
+        net.history.record("embedding_std", float(embeddings.std(0).mean()))
+        net.history.record("embedding_rank", float(effective_rank(embeddings)))
+        queue = net.joint_.queue
+        filled = queue.keys[: int(queue.fill)]
+        if len(filled) > 1:
+            keys = filled[:: max(1, len(filled) // 1024)]
+            net.history.record("queue_uniformity", float(uniformity(keys)))
+
+
+class ProbeMonitor(DescribedCallback, Callback):
+    """Records what a simple classifier makes of the frozen embeddings.
+
+    Parameters
+    ----------
+    X_train, y_train, X_test, y_test
+        Labelled windows in µV, from training people only.
+    probe : {"linear", "knn"}
+        Logistic regression, or k nearest neighbours by cosine.
+    n_neighbors : int
+    every : int
+        Epochs between looks.
+    density : {"student", "teacher"}
+
+    References
+    ----------
+    scikit-learn's ``LogisticRegression`` and ``KNeighborsClassifier``.
+    """
+
+    def __init__(
+        self,
+        X_train,
+        y_train,
+        X_test,
+        y_test,
+        probe="linear",
+        n_neighbors=10,
+        every=1,
+        density="student",
+    ):
+        self.X_train = X_train
+        self.y_train = y_train
+        self.X_test = X_test
+        self.y_test = y_test
+        self.probe = probe
+        self.n_neighbors = n_neighbors
+        self.every = every
+        self.density = density
+
+    def _classifier(self):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if self.probe == "linear":
+            return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        if self.probe == "knn":
+            n_neighbors = min(self.n_neighbors, len(self.y_train))
+            return KNeighborsClassifier(n_neighbors, metric="cosine")
+        raise ValueError(f"probe must be 'linear' or 'knn', got {self.probe!r}")
+
+    def on_epoch_end(self, net, **kwargs):
+        """Fit the probe and record its accuracy as ``probe_<kind>``."""
+        if len(net.history) % self.every:
+            return
+        embed = net.transform if self.density == "student" else net.transform_teacher
+        train, test = embed(self.X_train), embed(self.X_test)
+        probe = self._classifier().fit(train, np.asarray(self.y_train))
+        score = probe.score(test, np.asarray(self.y_test))
+        net.history.record(f"probe_{self.probe}", float(score))
