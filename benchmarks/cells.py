@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.electrodes import electrode_set
-from benchmarks.protocol import Split, Windows, check_leakage, make_split
+from benchmarks.protocol import PROTOCOL, Split, Windows, check_leakage, make_split
 
-PROTOCOL = 1
 COLUMNS = (
     "key study task electrodes n_electrodes method regime fold seed person score "
     "decision target n_windows n_test n_labelled n_unlabelled n_parameters seconds "

@@ -7,10 +7,6 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-IGNORED = -100  # CrossEntropyLoss leaves these windows out; the teacher does not
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -46,6 +42,39 @@ OURS = (
 )
 
 
+def _weights(kd=0.0, gtd=0.0, lsp=0.0, gcrd=0.0):
+    parts = {"kd": kd, "gtd": gtd, "lsp": lsp, "gcrd": gcrd}
+    return {f"{name}_weight": weight for name, weight in parts.items()}
+
+
+DISTILLATION = tuple(
+    Recipe(f"distil {name}", distil=True, distillation=_weights(**weights))
+    for name, weights in (
+        ("logits", {"kd": 1.0}),
+        ("GTD", {"gtd": 1.0}),
+        ("LSP", {"lsp": 1.0}),
+        ("G-CRD", {"gcrd": 1.0}),
+    )
+)
+PRETRAINING = tuple(
+    Recipe(f"pretrain {name}", pretrain=True, pretraining={"objective": name})
+    for name in ("contrast", "reconstruction", "sequential")
+)
+MASKING = tuple(
+    Recipe(f"masked {ratio}", pretrain=True, pretraining={"drop_nodes": ratio})
+    for ratio in (0.25, 0.75)
+)
+CONNECTIVITY = tuple(
+    Recipe(f"graph {name}", student={"graph": f"{name}Graph"})
+    for name in ("Functional", "Coherence", "Geometric", "Learned")
+)
+BANDS = tuple(
+    Recipe(f"band {low:g}-{high:g} Hz", student={"f_min": low, "f_max": high})
+    for low, high in ((4.0, 8.0), (8.0, 14.0), (14.0, 30.0))
+)
+ABLATIONS = DISTILLATION + PRETRAINING + MASKING + CONNECTIVITY + BANDS
+
+
 def signal_arguments(cell):
     """Signal parameters of both models: every electrode, by name."""
     windows = cell.windows
@@ -57,20 +86,31 @@ def signal_arguments(cell):
     }
 
 
+def model_arguments(given):
+    """Replace the name of a graph by its class: settings are kept as plain text."""
+    from braindecode_gcmae import graph
+
+    return {k: getattr(graph, v) if k == "graph" else v for k, v in given.items()}
+
+
 def _once(cell, stage, recipe, make):
-    """Make a stage once per fold and seed; methods of the same fold share it."""
+    """Make a stage once per fold and seed; methods of the same fold share it.
+
+    It is seeded by itself, so that it does not matter which method comes first.
+    """
+    from benchmarks.methods import seeded
+
     q, split = cell.question, cell.split
-    people = split.labelled + split.unlabelled
-    kept = cell.kept
-    parts = [recipe.teacher, recipe.student, recipe.pretraining]
-    labelled = split.labelled if stage == "teacher" else ()
-    extra = recipe.teacher_pretrained if stage == "teacher" else None
-    key = (stage, q.task, kept, q.seed, sorted(people), labelled, repr(parts), extra)
-    key = repr(key)
+    people = sorted(split.labelled + split.unlabelled)
+    parts = [recipe.teacher, recipe.student, recipe.pretraining, q.transductive]
+    if stage == "teacher":
+        parts += [split.labelled, recipe.teacher_pretrained]
+    key = stage, repr([q.task, cell.kept, q.seed, q.fold, people, *parts])
     if key not in cell.shared:
-        for old in [k for k in cell.shared if k.startswith(f"('{stage}'")][:-4]:
+        for old in [k for k in cell.shared if k[0] == stage][:-9]:
             del cell.shared[old]
-        cell.shared[key] = make()
+        with seeded(cell.random_state, cell.device):
+            cell.shared[key] = make()
     return cell.shared[key]
 
 
@@ -82,6 +122,10 @@ def pretrained_folder(cell, recipe):
 
         X, people = cell.training("nested")
         signal = signal_arguments(cell)
+        teacher, student = (
+            model_arguments(recipe.teacher),
+            model_arguments(recipe.student),
+        )
         folder = tempfile.TemporaryDirectory(prefix="gcmae-")
         pretrainer = GCMAEPretrainer(
             teacher=GCMAETeacher,
@@ -92,7 +136,10 @@ def pretrained_folder(cell, recipe):
             max_epochs=cell.budget.pretraining_epochs,
             batch_size=cell.budget.pretraining_batch,
             device=cell.device,
+            seed=cell.random_state,
             verbose=0,
+            **{f"teacher__{name}": value for name, value in teacher.items()},
+            **{f"student__{name}": value for name, value in student.items()},
             **recipe.pretraining,
         )
         pretrainer.fit(X, groups=people)
@@ -124,53 +171,52 @@ def fitted_teacher(cell, recipe):
             folder = pretrained_folder(cell, recipe) / "teacher"
             module = GCMAETeacher.from_pretrained(folder, **signal)
         else:
-            module = GCMAETeacher(**signal, **recipe.teacher)
+            module = GCMAETeacher(**signal, **model_arguments(recipe.teacher))
         return _net(cell, module).fit(X, y)
 
     return _once(cell, "teacher", recipe, make)
 
 
-def training_set(cell, distil):
-    """Labelled windows; before a teacher also the unlabelled, without a class."""
-    X, _, y = cell.labelled("nested")
-    if not distil or not cell.split.unlabelled:
-        return X, y
-    extra, _ = cell.stage("soft labels", cell.split.unlabelled, "nested")
-    return np.concatenate([X, extra]), np.r_[y, np.full(len(extra), IGNORED)]
-
-
 def run_recipe(cell, recipe):
     """Give the test people's probabilities and the number of parameters."""
-    from benchmarks.methods import count_parameters, seeded
+    from benchmarks.methods import count_parameters
 
-    with seeded(cell.random_state, cell.device), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", message=".*transductive")
         if recipe.name.startswith("teacher"):
-            net = fitted_teacher(cell, recipe)
-            probability = net.predict_proba(cell.test("nested"))
-            return probability, count_parameters(net.module_)
-        net = fitted_student(cell, recipe)
-        # the student's own device: its electrodes alone, aligned on their own
-        probability = net.predict_proba(cell.test("low"))
+            net, view = fitted_teacher(cell, recipe), "nested"
+        else:
+            # the student's own device: its electrodes alone, aligned on their own
+            net, view = fitted_student(cell, recipe), "low"
+        probability = net.predict_proba(cell.test(view))
     return probability, count_parameters(net.module_)
+
+
+def distillation(cell, recipe):
+    """Give the callback that distils: soft labels on unlabelled people too."""
+    from braindecode_gcmae import TopologyDistillation
+
+    arguments = {"seed": cell.random_state, **recipe.distillation}
+    if cell.split.unlabelled:
+        people = cell.split.unlabelled
+        arguments["unlabelled"], _ = cell.stage("soft labels", people, "nested")
+    return TopologyDistillation(fitted_teacher(cell, recipe), **arguments)
 
 
 def fitted_student(cell, recipe):
     """Train the student: from scratch or pretrained, with or without a teacher."""
+    from benchmarks.methods import seeded
     from braindecode_gcmae import GCMAEStudent
 
     signal, kept = signal_arguments(cell), list(cell.kept)
-    teacher = fitted_teacher(cell, recipe) if recipe.distil else None
-    if recipe.pretrain:
-        folder = pretrained_folder(cell, recipe) / "student"
-        module = GCMAEStudent.from_pretrained(folder, electrodes=kept, **signal)
-    else:
-        module = GCMAEStudent(electrodes=kept, **signal, **recipe.student)
-    callbacks = []
-    if recipe.distil:
-        from braindecode_gcmae import TopologyDistillation
-
-        distil = TopologyDistillation(teacher, **recipe.distillation)
-        callbacks = [("distil", distil)]
-    X, y = training_set(cell, recipe.distil)
-    return _net(cell, module, callbacks).fit(X, y)
+    folder = pretrained_folder(cell, recipe) / "student" if recipe.pretrain else None
+    callbacks = [("distil", distillation(cell, recipe))] if recipe.distil else []
+    X, _, y = cell.labelled("nested")
+    with seeded(cell.random_state, cell.device):
+        if folder is not None:
+            module = GCMAEStudent.from_pretrained(folder, electrodes=kept, **signal)
+        else:
+            given = model_arguments(recipe.student)
+            module = GCMAEStudent(electrodes=kept, **signal, **given)
+        return _net(cell, module, callbacks).fit(X, y)

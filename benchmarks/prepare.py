@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.electrodes import SETS
-from benchmarks.protocol import LABELLED, POOL, TASKS, Windows, cache_folder
+from benchmarks.protocol import LABELLED, POOL, PROTOCOL, TASKS, Windows, cache_folder
 
 log = logging.getLogger(__name__)
 FOLDER = Path("MNE-eegbci-data/files/eegmmidb/1.0.0")
@@ -27,43 +27,45 @@ def read_sexes(root):
     return {int(cell[0].split("-")[1]): int(cell[1] == "F") for cell in cells}
 
 
+def channels(root, person, task):
+    """Names and positions (N, 3) of the electrodes, in the recordings' order."""
+    import mne
+
+    from braindecode_gcmae.montage import canonical_name, electrode_positions
+
+    run = next(run for run in task.runs if recording(root, person, run).exists())
+    raw = mne.io.read_raw_edf(recording(root, person, run), verbose="error")
+    names = tuple(canonical_name(name) for name in raw.ch_names)
+    return names, electrode_positions(list(names))
+
+
 def read_windows(path, task):
     """Cut one recording into windows.
 
     Returns
     -------
     X : array (B, N, T)
-        Band-passed and resampled windows, µV. Windows that reach into the zeros
-        at the end of some files are left out.
+        Band-passed and resampled windows, µV. The zeros at the end of some files
+        are cut off, and windows that would reach into them left out.
     y : array (B,)
         Classes, as ``task.events`` gives them.
-    raw : mne.io.Raw
-        For its channel names and positions.
     """
     import mne
 
     raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
-    mne.datasets.eegbci.standardize(raw)
-    try:
-        montage = mne.channels.make_standard_montage("colin27_1005")
-    except ValueError:  # the name before MNE 1.13
-        montage = mne.channels.make_standard_montage("standard_1005")
-    raw.set_montage(montage, verbose="error")
     alive = np.flatnonzero(np.any(raw.get_data() != 0, axis=0))
-    end = alive[-1] / raw.info["sfreq"]
-    onsets = [
-        (note["onset"], task.events[note["description"]])
-        for note in raw.annotations
-        if note["description"] in task.events and note["onset"] + task.tmax <= end
-    ]
+    raw.crop(tmax=raw.times[alive[-1]])
     raw.filter(*task.band, verbose="error")
     raw.resample(task.sfreq, verbose="error")
     signal = 1e6 * raw.get_data()
     n = round((task.tmax - task.tmin) * task.sfreq)
-    starts = [round((onset + task.tmin) * task.sfreq) for onset, _ in onsets]
-    keep = [i for i, start in enumerate(starts) if start + n <= signal.shape[1]]
-    X = np.stack([signal[:, starts[i] : starts[i] + n] for i in keep])
-    return X, np.array([onsets[i][1] for i in keep]), raw
+    X, y = [], []
+    for note in raw.annotations:
+        start = round((note["onset"] + task.tmin) * task.sfreq)
+        if note["description"] in task.events and start + n <= signal.shape[1]:
+            X.append(signal[:, start : start + n])
+            y.append(task.events[note["description"]])
+    return np.stack(X), np.array(y)
 
 
 def spline_matrices(ch_names, positions):
@@ -79,6 +81,25 @@ def spline_matrices(ch_names, positions):
         matrix[own] = np.eye(len(own))
         out[",".join(kept)] = matrix.astype(np.float32)
     return out
+
+
+def read_person(root, person, task):
+    """Windows and classes of one person; none where there is no recording.
+
+    The fist task is read by the package's own reader; ours reads the rest spans too.
+    """
+    runs = [run for run in task.runs if recording(root, person, run).exists()]
+    if not runs:
+        return None
+    if set(task.events) == {"T1", "T2"} and len(set(task.events.values())) == 2:
+        from braindecode_gcmae.datasets import windows_from_physionet
+
+        span = {"tmin": task.tmin, "tmax": task.tmax}
+        band = {"fmin": task.band[0], "fmax": task.band[1], "resample": task.sfreq}
+        found = windows_from_physionet(person, runs, root=root, **span, **band)
+        return found.X, found.y
+    parts = [read_windows(recording(root, person, run), task) for run in runs]
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
 def prepare(root=None, task="left-right"):
@@ -98,34 +119,28 @@ def prepare(root=None, task="left-right"):
     """
     task = TASKS[task]
     root = root or os.environ.get("MNE_DATA", "")
-    paths = [
-        (person, recording(root, person, run))
-        for person in sorted(LABELLED + POOL)
-        for run in task.runs
-    ]
-    paths = [(person, path) for person, path in paths if path.exists()]
-    if not paths:
-        raise FileNotFoundError(f"no recordings in {root!r}: point MNE_DATA at them")
     sexes = read_sexes(root) if -1 in task.events.values() else {}
     parts = []
-    for person, path in paths:
-        X, y, raw = read_windows(path, task)
-        if sexes:
-            y = np.full(len(y), sexes[person])
+    for person in sorted(LABELLED + POOL):
+        found = read_person(root, person, task)
+        if found is None:
+            continue
+        X, y = found
+        y = np.full(len(y), sexes[person]) if sexes else y
         parts.append((X.astype(np.float16), y, np.full(len(y), person)))
-        log.info("%s: %d windows", path.name, len(y))
-    names = tuple(raw.ch_names)
-    positions = np.array([channel["loc"][:3] for channel in raw.info["chs"]])
+        log.info("person %d: %d windows", person, len(y))
+    if not parts:
+        raise FileNotFoundError(f"no recordings in {root!r}: point MNE_DATA at them")
     X, y, person = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Windows(
-        X, y, person, names, positions, task, spline_matrices(names, positions)
-    )
+    names, positions = channels(root, int(person[0]), task)
+    splines = spline_matrices(names, positions)
+    return Windows(X, y, person, names, positions, task, splines)
 
 
 def load_or_prepare(task, root=None, path=None):
     """Give a task's windows: from ``path``, from the cache, or from the recordings."""
     if path is None:
-        path = cache_folder() / f"{task}-v1.npz"
+        path = cache_folder() / f"{task}-v{PROTOCOL}.npz"
     path = Path(path)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from benchmarks.cells import (
     person_rows,
 )
 from benchmarks.methods import METHODS, PEER_NETWORKS
+from benchmarks.ours import ABLATIONS
 from benchmarks.protocol import N_FOLDS, TASKS
 
 log = logging.getLogger("benchmarks")
@@ -61,6 +62,12 @@ STUDIES = {
         ("motor-8", "all-64"),
         ("log-PSD+LR", *PEERS, *STUDENTS, "teacher"),
         ("many",),
+    ),
+    "ablations": Study(
+        ("left-right",),
+        ("motor-8", "headband-8"),
+        (*STUDENTS, "teacher", *(recipe.name for recipe in ABLATIONS)),
+        ("few",),
     ),
     "quick": Study(
         ("left-right",),
