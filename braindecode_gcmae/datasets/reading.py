@@ -1,0 +1,239 @@
+"""Recordings on disk in any format MNE reads: only headers are read up front."""
+
+import re
+import warnings
+import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mne
+import numpy as np
+from braindecode.datasets import BaseConcatDataset, RawDataset
+
+from braindecode_gcmae.montage import electrode_positions, match_electrodes
+
+# One file of each recording: BrainVision's data and EEGLAB's .fdt follow theirs.
+_EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff", ".raw")
+_SUBJECT = r"sub-([A-Za-z0-9]+)"
+_HBN_SUBJECT = r"(NDAR[A-Za-z0-9]+)"
+_EMBARC_SUBJECT = r"((?:CU|MG|TX|UM)\d{4})"
+
+
+def _recording_files(root):
+    """Recordings below a folder, in order, one path each; no BIDS derivatives."""
+    root, found = Path(root), []
+    for path in sorted(root.rglob("*")):
+        epochs = "epo" in path.stem.split("_")
+        other = {"derivatives", "sourcedata"} & set(path.relative_to(root).parts)
+        if path.suffix.lower() in _EXTENSIONS and not epochs and not other:
+            found.append(path)
+    return [path for path in found if not _continues(path)]
+
+
+def _continues(path):
+    """FIF recordings beyond 2 GB go on in -1.fif or split-02: MNE follows by itself."""
+    first = re.sub(r"-\d+$", "", path.stem)
+    first = re.sub(r"split-\d+", "split-01", first)
+    there = path.with_name(first + path.suffix)
+    return path.suffix == ".fif" and there != path and there.is_file()
+
+
+def _subject_of(path, pattern, raw):
+    """Whose recording: from the path, else from the header; None if neither tells."""
+    hits = re.findall(pattern, Path(path).as_posix())
+    if hits:
+        return hits[-1]
+    info = raw.info["subject_info"] or {}
+    return info.get("his_id") or None
+
+
+def eeg_only(raw, channels):
+    """EEG channels alone, with positions where names tell; nothing is loaded."""
+    if set(raw.get_channel_types()) != {"eeg"}:
+        raw = raw.copy().pick("eeg", exclude=())
+    if channels is not None:
+        rows = match_electrodes(channels, raw.info["chs"])
+        raw = raw.copy().pick([raw.ch_names[row] for row in rows])
+    loc = np.array([ch["loc"][:3] for ch in raw.info["chs"]])
+    known = np.isfinite(loc).all(axis=1) & loc.any(axis=1)
+    lost = [name for name, there in zip(raw.ch_names, known, strict=True) if not there]
+    if not lost:
+        return raw
+    loc[~known] = electrode_positions(lost)
+    places = {
+        name: place
+        for name, place in zip(raw.ch_names, loc, strict=True)
+        if np.isfinite(place).all()
+    }
+    montage = mne.channels.make_dig_montage(places, coord_frame="head")
+    return raw.copy().set_montage(montage, on_missing="ignore", verbose="ERROR")
+
+
+def _lazy(raw, file, cache):
+    """The same recording, read from disk on demand, if need be from a FIF copy."""
+    if not raw.preload or cache is None:
+        return raw
+    stamp = f"{file.resolve()} {file.stat().st_mtime_ns}".encode()
+    copy = Path(cache) / f"{file.stem}_{zlib.crc32(stamp):08x}_raw.fif"
+    if not copy.is_file():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=copy.parent) as folder:
+            whole = Path(folder, copy.name)
+            raw.save(whole, fmt="single", verbose=False)
+            # The first file last: once it is there, all of them are.
+            for piece in sorted(Path(folder).iterdir(), key=lambda p: p == whole):
+                piece.replace(copy.with_name(piece.name))
+    return mne.io.read_raw_fif(copy, verbose="ERROR")
+
+
+def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJECT):
+    """Open recordings in any format of ``mne.io.read_raw``; only headers are read.
+
+    Parameters
+    ----------
+    paths : path | list of path
+        Files, or folders that are searched with all their subfolders.
+    channels : list of str | None
+        Electrodes to keep, by name or position; None: all EEG channels.
+    cache : path | None
+        Folder for FIF copies of recordings that MNE can only read whole (EEGLAB
+        .set files with the data inside): written once, read lazily ever after.
+    subject_pattern : str
+        Regular expression whose first group is the subject in a file's path;
+        else the header's subject id is used.
+
+    Returns
+    -------
+    BaseConcatDataset of RawDataset
+        ``description`` holds ``path`` and, where known, ``subject``. Electrodes
+        without measured positions get those of their names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist or holds no recording.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    files = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist.")
+        # A MFF recording is itself a folder.
+        one = path.is_file() or path.suffix.lower() in _EXTENSIONS
+        here = [path] if one else _recording_files(path)
+        if not here:
+            raise FileNotFoundError(
+                f"{path} holds no recording: none of {', '.join(_EXTENSIONS)}."
+            )
+        files += here
+    parts, n_whole = [], 0
+    for file in files:
+        raw = _lazy(mne.io.read_raw(file, preload=False, verbose="ERROR"), file, cache)
+        n_whole += raw.preload
+        description = {"path": str(file)}
+        subject = _subject_of(file, subject_pattern, raw)
+        if subject is not None:
+            description["subject"] = subject
+        parts.append(RawDataset(eeg_only(raw, channels), description))
+    if n_whole:
+        warnings.warn(
+            f"{n_whole} of {len(files)} recordings hold their data inside a file that "
+            "MNE reads whole and are now in memory: give cache=, a folder for copies "
+            "that can be read window by window.",
+            stacklevel=2,
+        )
+    return BaseConcatDataset(parts)
+
+
+def read_hbn(
+    root, tasks=("RestingState",), *, subjects=None, channels=None, cache=None
+):
+    """Healthy Brain Network, 128-channel EGI, from its BIDS releases on this disk.
+
+    Parameters
+    ----------
+    root : path
+        A BIDS release (ds005505 and on; 2025 EEG Foundation Challenge), or any
+        folder of recordings whose paths carry the task and a subject NDAR.... The
+        older ``mat_format`` files are in no format that MNE reads.
+    tasks : sequence of str | None
+        For instance ``"RestingState"``, ``"surroundSupp"``,
+        ``"contrastChangeDetection"``, ``"DespicableMe"``; None: all.
+    subjects : sequence of str | None
+        ``"NDARAC904DMU"``, ...; None: all.
+    channels : list of str | None
+        Electrodes to keep: E-numbers or 10-05 names, by position. None: E1 to
+        E128; the flat reference Cz is left out.
+
+    Returns
+    -------
+    BaseConcatDataset of RawDataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing fits.
+
+    References
+    ----------
+    Alexander et al. 2017, https://doi.org/10.1038/sdata.2017.181.
+    """
+    files, described = [], []
+    for file in _recording_files(root):
+        words = re.split(r"[^A-Za-z0-9]+", file.relative_to(root).as_posix())
+        hits = re.findall(_HBN_SUBJECT, file.as_posix())
+        task = next((task for task in tasks or () if task in words), None)
+        wanted = subjects is None or (hits and hits[-1] in subjects)
+        if wanted and (tasks is None or task is not None):
+            files.append(file)
+            described.append({} if task is None else {"task": task})
+    if not files:
+        raise FileNotFoundError(
+            f"{root} holds no recording of tasks {tasks} and subjects {subjects}."
+        )
+    dataset = read_recordings(
+        files, channels=channels, cache=cache, subject_pattern=_HBN_SUBJECT
+    )
+    for part, description in zip(dataset.datasets, described, strict=True):
+        names = part.raw.ch_names
+        egi = [name for name in names if re.fullmatch(r"E\d+", name)]
+        if channels is None and 0 < len(egi) < len(names):
+            part.raw = part.raw.copy().pick(egi)
+        part.set_description(description)
+    return dataset
+
+
+def read_embarc(root, *, channels=None, cache=None):
+    """EMBARC resting EEG from local files (a data-use agreement guards them).
+
+    Four sites recorded with different amplifiers and caps: give ``channels``, for
+    instance ``montage_preset("embarc-31")``, to have the same electrodes from all.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the files as the NIMH Data Archive delivers them, in any format
+        of ``mne.io.read_raw``; the subject (CU0011, MG0002, TX0003, UM0004) stands
+        in the path.
+    channels : list of str | None
+        Electrodes to keep, by name or position; None: all.
+    cache : path | None
+        As in ``read_recordings``.
+
+    Returns
+    -------
+    BaseConcatDataset of RawDataset
+        ``description`` holds ``path``, ``subject`` and ``site``.
+
+    References
+    ----------
+    Trivedi et al. 2016, https://doi.org/10.1016/j.jpsychires.2016.03.001.
+    """
+    dataset = read_recordings(
+        root, channels=channels, cache=cache, subject_pattern=_EMBARC_SUBJECT
+    )
+    for part in dataset.datasets:
+        subject = part.description.get("subject")
+        if subject is not None:
+            part.set_description({"site": subject[:2]})
+    return dataset

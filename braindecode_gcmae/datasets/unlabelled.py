@@ -1,0 +1,206 @@
+"""Large unlabelled collections, read window by window when a window is asked for."""
+
+import warnings
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import mne
+import numpy as np
+import pandas as pd
+from braindecode.datasets import (
+    BaseConcatDataset,
+    RawDataset,
+    RecordDataset,
+    WindowsDataset,
+)
+from braindecode.preprocessing import create_fixed_length_windows
+from scipy.signal import resample_poly
+
+from braindecode_gcmae.datasets.reading import eeg_only, read_recordings
+
+
+class ToMicrovolts:
+    """Transform of a window: volts to µV, to a common rate and length.
+
+    Parameters
+    ----------
+    source_rate, target_rate : float
+        Sampling rates in Hz; where they differ, polyphase resampling of the window
+        (no delay; samples stay on their instants).
+    n_times : int
+        Samples of the result.
+    span : tuple of int | None
+        Samples (start, stop) to take out of what is read; None: all.
+    """
+
+    def __init__(self, source_rate, target_rate, n_times, span=None):
+        self.source_rate = source_rate
+        self.target_rate = target_rate
+        self.n_times = n_times
+        self.span = span
+
+    def __repr__(self):
+        return (
+            f"ToMicrovolts({self.source_rate:g} Hz -> {self.target_rate:g} Hz, "
+            f"{self.n_times} samples)"
+        )
+
+    def __call__(self, X):
+        X = np.asarray(X, dtype=np.float64)[..., slice(*(self.span or (None,)))] * 1e6
+        if self.source_rate != self.target_rate:
+            ratio = Fraction(self.target_rate / self.source_rate).limit_denominator(
+                1000
+            )
+            X = resample_poly(
+                X, ratio.numerator, ratio.denominator, axis=-1, padtype="line"
+            )
+            if X.shape[-1] < self.n_times:  # a fraction of a sample was lost
+                X = np.pad(X, ((0, 0), (0, self.n_times - X.shape[-1])), mode="edge")
+        return X[..., : self.n_times].astype(np.float32)
+
+
+def _as_parts(data):
+    """Raw data sets or Epochs out of whatever the user has."""
+    if isinstance(data, BaseConcatDataset):
+        return list(data.datasets)
+    if isinstance(data, RecordDataset | mne.BaseEpochs):
+        return [data]
+    if isinstance(data, mne.io.BaseRaw):
+        subject = (data.info["subject_info"] or {}).get("his_id")
+        return [RawDataset(data, {"subject": subject} if subject else {})]
+    if isinstance(data, str | Path):
+        folder = Path(data)
+        if (folder / "dataset_description.json").is_file():
+            return _bids_parts(folder)
+        return list(read_recordings(data).datasets)
+    if isinstance(data, Iterable):
+        return [part for item in data for part in _as_parts(item)]
+    raise TypeError(
+        "expected a braindecode dataset, mne Raw or Epochs, a path or a list of them, "
+        f"got {type(data).__name__}."
+    )
+
+
+def _bids_parts(root):
+    from braindecode.datasets import BIDSDataset
+
+    parts = list(BIDSDataset(root, datatypes="eeg", on_ch_mismatch="rename").datasets)
+    if not parts:
+        raise FileNotFoundError(f"the BIDS data set {root} holds no EEG recording.")
+    return parts
+
+
+def _window_raw(part, seconds, stride, sfreq):
+    raw = eeg_only(part.raw, None)
+    native = raw.info["sfreq"]
+    length = round(seconds * native)
+    if raw.n_times < length:
+        return None
+    description = {} if part.description is None else part.description
+    copy = RawDataset(raw, description, part.target_name)
+    (windows,) = create_fixed_length_windows(
+        BaseConcatDataset([copy]),
+        window_size_samples=length,
+        window_stride_samples=max(1, round(stride * native)),
+        on_last_window="drop",
+    ).datasets
+    rate = sfreq or native
+    windows.transform = ToMicrovolts(native, rate, round(seconds * rate))
+    return [windows]
+
+
+def _window_epochs(epochs, seconds, stride, sfreq):
+    """Each epoch is cut like a recording; subjects come from its metadata."""
+    epochs = epochs.copy().drop_bad()
+    if set(epochs.get_channel_types()) != {"eeg"}:
+        epochs = epochs.load_data().pick("eeg", exclude=())  # MNE picks in memory only
+    native = epochs.info["sfreq"]
+    length, step = round(seconds * native), max(1, round(stride * native))
+    rate, parts, metadata = sfreq or native, [], epochs.metadata
+    if metadata is None or "subject" not in metadata:
+        groups = {None: epochs}
+    else:
+        who = metadata["subject"].to_numpy()
+        groups = {one: epochs[np.flatnonzero(who == one)] for one in pd.unique(who)}
+    for start in range(0, len(epochs.times) - length + 1, step):
+        span = (start, start + length)
+        for subject, mine in groups.items():
+            cut = mine.copy()
+            cut.metadata = pd.DataFrame(
+                {
+                    "i_window_in_trial": start // step,
+                    "i_start_in_trial": start,
+                    "i_stop_in_trial": start + length,
+                    "target": -1,
+                },
+                index=range(len(cut)),
+            )
+            part = WindowsDataset(cut, {} if subject is None else {"subject": subject})
+            part.transform = ToMicrovolts(native, rate, round(seconds * rate), span)
+            parts.append(part)
+    return parts or None
+
+
+def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=None):
+    """Cut recordings into windows in µV that are read from disk when asked for.
+
+    Parameters
+    ----------
+    data : BaseConcatDataset | Raw | Epochs | path | list of these
+        For instance ``MOABBDataset``, ``BIDSDataset``, ``EEGDashDataset``,
+        ``read_hbn(...)``, a BIDS root, files, or a mixture: montages and sampling
+        rates may differ.
+    window_seconds, overlap_seconds : float
+        Length of a window and how much the next one repeats of it.
+    sfreq : float | None
+        Common sampling rate in Hz, reached window by window; None: as recorded.
+
+    Returns
+    -------
+    BaseConcatDataset
+        Items ``(X, y, crop_inds, ch_pos)``, X (N, T) float32 in µV, y = -1 where
+        the recording has no target, positions in metres: a batch of different
+        montages needs ``pad_channels_collate``. ``description`` keeps what it held,
+        ``subject`` first of all.
+
+    Raises
+    ------
+    ValueError
+        If no recording is as long as a window, rates differ without ``sfreq``, or
+        a length makes no sense. Shorter recordings are left out with a warning.
+    """
+    if not 0 <= overlap_seconds < window_seconds:
+        raise ValueError(
+            "overlap_seconds must lie in [0, window_seconds), got "
+            f"{overlap_seconds} and {window_seconds} s."
+        )
+    kept, short, rates = [], [], set()
+    stride = window_seconds - overlap_seconds
+    for part in _as_parts(data):
+        if isinstance(part, mne.BaseEpochs):
+            windows = _window_epochs(part, window_seconds, stride, sfreq)
+        elif hasattr(part, "raw") and hasattr(part, "target_name"):
+            windows = _window_raw(part, window_seconds, stride, sfreq)
+        else:
+            raise TypeError(
+                f"{type(part).__name__} is already cut into windows: give recordings."
+            )
+        if windows is None:
+            short.append(part)
+            continue
+        rates.update(window.transform.target_rate for window in windows)
+        kept += windows
+    if not kept:
+        raise ValueError(f"no recording is {window_seconds} s long.")
+    if short:
+        warnings.warn(
+            f"{len(short)} of {len(short) + len(kept)} recordings are shorter than "
+            f"{window_seconds} s and left out.",
+            stacklevel=2,
+        )
+    if len(rates) > 1:
+        raise ValueError(
+            f"recordings have different sampling rates {sorted(rates)} Hz: give sfreq."
+        )
+    return BaseConcatDataset(kept).set_return_ch_pos(True)
