@@ -267,11 +267,12 @@ def test_identical_student_and_teacher_cost_nothing(kernel, dtype):
     n=st.integers(1, 9),
     kernel=st.sampled_from(KERNELS),
     reverse=st.booleans(),
+    eps=st.sampled_from([1e-3, 1e-12]),
     log_gap=st.floats(-8, 1),
     temperature=st.sampled_from(TEMPERATURES),
 )
 def test_ratio_is_never_negative_nor_infinite(
-    seed, n, kernel, reverse, log_gap, temperature
+    seed, n, kernel, reverse, eps, log_gap, temperature
 ):
     # METHOD B-26: 196 of 500 near-converged draws were negative
     student, teacher, positive, negative, kept = problem(
@@ -281,7 +282,7 @@ def test_ratio_is_never_negative_nor_infinite(
     student.requires_grad_()
     loss = topology_distillation_loss(
         student, teacher, positive, negative, kept, kernel=kernel, reverse=reverse,
-        temperature=temperature,
+        temperature=temperature, eps=eps,
     )  # fmt: skip
     loss.backward()
     assert loss >= 0 and loss.isfinite() and student.grad.isfinite().all()
@@ -611,6 +612,14 @@ def test_local_structure_laws():
     )
 
 
+def test_local_structure_is_never_negative_near_convergence():
+    student, teacher, positive, _, kept = problem(dtype=torch.float32)
+    for step in range(60):
+        near = teacher[:, kept, :4] * (1 + 1e-7 * step) + 1e-8 * step * student
+        loss = local_structure_loss(near, teacher[..., :4], positive, kept)
+        assert loss >= 0
+
+
 def test_local_structure_refuses_what_does_not_fit():
     student, teacher, positive, _, kept = problem()
     with pytest.raises(ValueError, match="kernel must be one of"):
@@ -664,6 +673,7 @@ def test_absent_nodes_are_no_negatives_whatever_they_hold():
         student[:, [0, 1, 3, 4]], teacher, kept[[0, 1, 3, 4]]
     )
     student = student.masked_fill(~present.unsqueeze(-1), float("nan")).requires_grad_()
+    teacher[:, kept[2]] = float("nan")
     got = graph_contrastive_loss(student, teacher, kept, present=present)
     torch.testing.assert_close(got, expected)
     got.backward()
