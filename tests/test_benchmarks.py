@@ -377,3 +377,32 @@ def test_folds_are_those_of_moabbs_cross_subject_splitter():
     ]
     mine = protocol.person_folds(protocol.LABELLED, seed=2)
     assert sorted(map(sorted, theirs)) == sorted(map(sorted, mine))
+
+
+def test_the_command_line_runs_carried_windows_without_recordings(tmp_path, windows):
+    windows.save(tmp_path / "windows.npz")
+    arguments = ["--study", "quick", "--only", "TS+LR re-centred", "--out"]
+    arguments += [str(tmp_path / "q.csv"), "--windows", str(tmp_path / "windows.npz")]
+    assert run.main(arguments) == 0
+    rows = cells.read_rows(tmp_path / "q.csv")
+    assert sorted(int(row["person"]) for row in rows) == sorted(protocol.LABELLED)
+    assert tables.main([str(tmp_path / "q.csv"), "--out", str(tmp_path / "q.md")]) == 0
+    assert "TS+LR re-centred" in (tmp_path / "q.md").read_text()
+    with pytest.raises(SystemExit, match="unknown methods"):
+        run.main(["--only", "nothing"])
+
+
+def test_a_stage_is_made_once_per_fold_and_does_not_disturb_the_stream():
+    import torch
+
+    from benchmarks.ours import OURS, _once
+
+    cell, recipe = make_cell(), OURS[3]
+    before = torch.random.get_rng_state()
+    made = [
+        _once(cell, "teacher", recipe, lambda: torch.rand(1).item()) for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    assert torch.equal(before, torch.random.get_rng_state())
+    fresh = make_cell()
+    assert _once(fresh, "teacher", recipe, lambda: torch.rand(1).item()) == made[0]
