@@ -1,0 +1,148 @@
+"""What a trained model tells about its electrodes: their graph, their importance."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import Tensor, nn
+
+from ..models.base import ElectrodeGraphModel
+
+__all__ = ["mean_graph", "occlusion_importance", "unwrap"]
+
+
+@torch.no_grad()
+def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.ndarray:
+    """Mean adjacency of a model's graphs over windows.
+
+    Parameters
+    ----------
+    model : GCMAETeacher or GCMAEStudent, or a fitted net around one
+    windows : array (B, C, T) in µV, mne.Epochs or windowed dataset, optional
+        Without: what the graph is before it has seen data (its geometric and learned
+        parts).
+    max_windows : int
+        At most so many are used, evenly spaced.
+
+    Returns
+    -------
+    ndarray, shape (N, N)
+        Over the model's nodes, ``model.node_channels()``.
+
+    Raises
+    ------
+    ValueError
+        If the graph has no edge without windows.
+    """
+    model, _ = unwrap(model)
+    network = model.network
+    if windows is None:
+        x = torch.full((1, network.n_chans, network.n_times), torch.nan)
+    else:
+        x = _sample(windows, max_windows)
+    total = torch.zeros(network.n_nodes, network.n_nodes, dtype=torch.double)
+    with _evaluating(model) as device:
+        for part in x.split(64):
+            adjacency = network.graph_of(part.to(device))[2]
+            total += adjacency.double().sum(0).cpu()
+    if windows is None and network.n_nodes > 1 and not total.any():
+        raise ValueError(
+            f"a {type(network.graph).__name__} has no edge before it sees data: pass "
+            "windows="
+        )
+    return (total / len(x)).numpy()
+
+
+@torch.no_grad()
+def occlusion_importance(
+    model: nn.Module, windows, *, max_windows: int = 128
+) -> np.ndarray:
+    r"""How much the output changes when an electrode goes missing.
+
+    .. math:: I_j = \frac{1}{B} \sum_b \lVert z_b - z_{b \setminus j} \rVert^2
+
+    with the logits z less their mean over classes (what softmax sees), or the window
+    embeddings of a model without a trained head.
+
+    Parameters
+    ----------
+    model, windows, max_windows
+        As in :func:`mean_graph`; windows are needed.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+    """
+    model, trained_head = unwrap(model)
+    network, total = model.network, np.zeros(model.network.n_nodes)
+    x = _sample(windows, max_windows)
+    whole_cap = x.shape[1] == network.n_chans
+    channels = network.rows.tolist() if whole_cap else range(network.n_nodes)
+    with _evaluating(model) as device:
+
+        def output(part):
+            z = network(part)
+            if trained_head and not isinstance(model.final_layer, nn.Identity):
+                z = model.final_layer(z)
+                z = z - z.mean(1, keepdim=True) if z.shape[1] > 1 else z
+            return z.double()
+
+        for part in x.to(device).split(64):
+            whole = output(part)
+            for row, channel in enumerate(channels):
+                without = part.clone()
+                without[:, channel] = torch.nan  # the model's own "missing electrode"
+                total[row] += float((whole - output(without)).square().sum())
+    return total / len(x)
+
+
+def unwrap(teacher) -> tuple[nn.Module, bool]:
+    """The model inside whatever a user calls a teacher; is its head trained?"""
+    trained_head = True
+    if hasattr(type(teacher), "teacher_"):  # GCMAEPretrainer
+        teacher, trained_head = teacher.teacher_, False
+    elif hasattr(teacher, "get_params") and hasattr(teacher, "module"):  # skorch
+        if not hasattr(teacher, "module_"):
+            raise NotFittedError(f"this {type(teacher).__name__} is not fitted: fit it")
+        teacher = teacher.module_
+    for wrapper in ("_orig_mod", "module"):  # torch.compile, DDP
+        teacher = getattr(teacher, wrapper, teacher)
+    if not isinstance(teacher, ElectrodeGraphModel):
+        raise TypeError(
+            "expected a fitted EEGClassifier around one of our models, a GCMAETeacher, "
+            f"a GCMAEStudent or a GCMAEPretrainer, got {type(teacher).__name__}"
+        )
+    return teacher, trained_head
+
+
+@contextmanager
+def _evaluating(model: nn.Module):
+    """Evaluation mode for a while; gives the model's device."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield next(model.parameters()).device
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _sample(windows, limit: int) -> Tensor:
+    """At most ``limit`` windows, evenly spaced, as one tensor in µV."""
+    n = len(windows)
+    if n == 0:
+        raise ValueError("there are no windows")
+    rows = np.unique(np.linspace(0, n - 1, min(n, max(1, limit))).round().astype(int))
+    if hasattr(windows, "get_data"):
+        x = windows[rows].get_data(units="uV", picks="eeg")
+    elif isinstance(windows, np.ndarray | Tensor):
+        x = windows[rows]
+    else:
+        x = np.stack([np.asarray(windows[int(row)][0]) for row in rows])
+    x = torch.as_tensor(x, dtype=torch.float32)
+    if x.dim() != 3:
+        raise ValueError(
+            f"windows must have shape (n, n_chans, n_times), got {tuple(x.shape)}"
+        )
+    return x
