@@ -50,9 +50,11 @@ def row_correlation(x: Tensor) -> Tensor:
     """
     centred = x - x.mean(-1, keepdim=True)
     norm = torch.linalg.vector_norm(centred, dim=[-1], keepdim=True)
-    tiny = 1e-6 * torch.linalg.vector_norm(x, dim=[-1], keepdim=True) + 1e-12
-    zero = torch.zeros_like(centred)
-    unit = torch.where(norm > tiny, centred / norm.clamp_min(1e-12), zero)
+    rounding = 1e-6 * torch.linalg.vector_norm(x, dim=[-1], keepdim=True)
+    varies = norm > rounding
+    # Two "where": the gradient of a constant row is zero, not NaN.
+    unit = centred / torch.where(varies, norm, torch.ones_like(norm))
+    unit = torch.where(varies, unit, torch.zeros_like(unit))
     return unit @ unit.transpose(-1, -2)
 
 
@@ -70,15 +72,15 @@ def coherence(spectrum_real: Tensor, spectrum_imag: Tensor) -> Tensor:
     -------
     Tensor, shape (B, N, N)
     """
-    real = spectrum_real.permute(0, 3, 1, 2)
-    imag = spectrum_imag.permute(0, 3, 1, 2)
+    # Coefficients of unit power first: no unit of the signal is too small.
+    power = (spectrum_real.square() + spectrum_imag.square()).sum(2, keepdim=True)
+    scale = power.clamp_min(1e-30).rsqrt()
+    real = (spectrum_real * scale).permute(0, 3, 1, 2)
+    imag = (spectrum_imag * scale).permute(0, 3, 1, 2)
     real_t, imag_t = real.transpose(-1, -2), imag.transpose(-1, -2)
     in_phase = real @ real_t + imag @ imag_t
     quadrature = imag @ real_t - real @ imag_t
-    power = in_phase.diagonal(dim1=-2, dim2=-1)
-    norm = power.unsqueeze(-1) * power.unsqueeze(-2)
-    squared = in_phase.square() + quadrature.square()
-    return (squared / norm.clamp_min(1e-20)).mean(1)
+    return (in_phase.square() + quadrature.square()).mean(1)
 
 
 def geometric_adjacency(positions: Tensor, scale: float = 0.05) -> Tensor:
@@ -125,7 +127,8 @@ def scaled_laplacian(adjacency: Tensor) -> Tensor:
     """
     adjacency = _without_diagonal(adjacency)
     degree = adjacency.sum(-1)
-    inverse = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), 0 * degree)
+    linked = degree > 0
+    inverse = torch.where(linked, degree, torch.ones_like(degree)).rsqrt() * linked
     return -inverse.unsqueeze(-1) * adjacency * inverse.unsqueeze(-2)
 
 
@@ -173,7 +176,7 @@ def binarise(
         Default 0.10 (METHOD D6: an absolute threshold lets the two-hop closure
         swallow every pair).
     threshold : float, optional
-        Keep absolute values above it, after scaling the largest to one.
+        Keep absolute values above it, after scaling the largest to one; in [0, 1).
 
     Returns
     -------
@@ -182,10 +185,15 @@ def binarise(
     Raises
     ------
     ValueError
-        If both are given, or ``density`` is not in (0, 1].
+        If both are given, or one is out of its range.
     """
     if density is not None and threshold is not None:
         raise ValueError("give density or threshold, not both")
+    if threshold is not None and not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be in [0, 1), got {threshold}")
+    density = 0.10 if density is None else density
+    if not 0 < density <= 1:
+        raise ValueError(f"density must be in (0, 1], got {density}")
     n = adjacency.shape[-1]
     off = ~torch.eye(n, dtype=torch.bool, device=adjacency.device)
     if adjacency.dtype == torch.bool:
@@ -196,9 +204,6 @@ def binarise(
         return off
     if threshold is not None:
         return (strength > threshold * values.max()) & off
-    density = 0.10 if density is None else density
-    if not 0 < density <= 1:
-        raise ValueError(f"density must be in (0, 1], got {density}")
     kept = max(1, round(density * values.numel()))
     smallest = values.sort(descending=True).values[kept - 1]
     return (strength >= smallest) & (strength > 0) & off
@@ -240,9 +245,18 @@ def topology_pairs(
     Raises
     ------
     ValueError
-        If ``kept`` does not fit the two graphs.
+        If an adjacency is not square or ``kept`` does not fit the two graphs.
     """
-    n, m = student_adjacency.shape[-1], teacher_adjacency.shape[-1]
+    n, m = len(student_adjacency), len(teacher_adjacency)
+    for whose, adjacency in (
+        ("student", student_adjacency),
+        ("teacher", teacher_adjacency),
+    ):
+        if adjacency.shape != (len(adjacency), len(adjacency)):
+            raise ValueError(
+                f"{whose}_adjacency must be one square matrix, got shape "
+                f"{tuple(adjacency.shape)}"
+            )
     kept = torch.as_tensor(kept, device=teacher_adjacency.device)
     if kept.shape != (n,):
         raise ValueError(
@@ -377,7 +391,7 @@ def to_pyg(features: Tensor, adjacency: Tensor, present: Tensor | None = None):
     ----------
     features : Tensor, shape (B, N, F)
     adjacency : Tensor, shape (B, N, N)
-        Non-zero entries become edges.
+        Non-zero entries become edges; true is a weight of one.
     present : Tensor of bool, shape (B, N), optional
         Nodes that exist; the others are left out.
 
@@ -393,24 +407,32 @@ def to_pyg(features: Tensor, adjacency: Tensor, present: Tensor | None = None):
         rows = slice(None) if present is None else present[b]
         edges = adjacency[b][rows][:, rows]
         index = edges.nonzero().T
-        graphs.append(
-            Data(x=features[b][rows], edge_index=index, edge_weight=edges[tuple(index)])
-        )
+        weight = edges[tuple(index)].to(features.dtype)
+        graphs.append(Data(x=features[b][rows], edge_index=index, edge_weight=weight))
     return Batch.from_data_list(graphs)
 
 
 def from_pyg(batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Exchange with torch-geometric: ``Batch`` -> dense, padded graphs.
+    """Exchange with torch-geometric: ``Batch`` (or ``Data``) -> dense, padded graphs.
 
     Returns
     -------
     features : Tensor, shape (B, N, F)
+        Each graph's nodes first, then zeros up to the largest graph's N.
     adjacency : Tensor, shape (B, N, N)
+        ``edge_weight``, or ones.
     present : Tensor of bool, shape (B, N)
     """
     from torch_geometric.utils import to_dense_adj, to_dense_batch
 
-    features, present = to_dense_batch(batch.x, batch.batch)
-    weight = getattr(batch, "edge_weight", None)
-    adjacency = to_dense_adj(batch.edge_index, batch.batch, weight)
+    # Said, not guessed from the edges: the last nodes or graphs may have none.
+    n_graphs = getattr(batch, "num_graphs", 1)
+    features, present = to_dense_batch(batch.x, batch.batch, batch_size=n_graphs)
+    adjacency = to_dense_adj(
+        batch.edge_index,
+        batch.batch,
+        getattr(batch, "edge_weight", None),
+        max_num_nodes=features.shape[1],
+        batch_size=n_graphs,
+    )
     return features, adjacency, present
