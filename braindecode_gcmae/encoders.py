@@ -71,7 +71,11 @@ class ChebyshevConvolution(nn.Module):
 
 
 class _ChebyshevBlock(nn.Module):
-    """Pre-norm residual Chebyshev layer: stays bounded at any depth (B-30)."""
+    """Pre-norm residual Chebyshev layer: stays bounded at any depth (B-30).
+
+    The update's gain starts at zero (ReZero, arXiv:2003.04887): an untrained stack
+    passes the nodes through, so that few labels need not undo random mixing.
+    """
 
     def __init__(self, dim: int, order: int, activation: type, drop_prob: float):
         super().__init__()
@@ -79,10 +83,11 @@ class _ChebyshevBlock(nn.Module):
         self.convolution = ChebyshevConvolution(dim, dim, order)
         self.activation = activation()
         self.dropout = nn.Dropout(drop_prob)
+        self.gain = nn.Parameter(torch.zeros(dim))
 
     def forward(self, h: Tensor, laplacian: Tensor) -> Tensor:
         update = self.convolution(self.norm(h), laplacian)
-        return h + self.dropout(self.activation(update))
+        return h + self.gain * self.dropout(self.activation(update))
 
 
 class ChebyshevEncoder(nn.Module):
@@ -119,18 +124,20 @@ class ChebyshevEncoder(nn.Module):
         self.layers = nn.ModuleList(
             [_ChebyshevBlock(dim, order, activation, drop_prob) for _ in range(depth)]
         )
-        self.norm = nn.LayerNorm(dim)
 
     def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
         """(B, N, D), (B, N, N), (B, N) -> (B, N, D)."""
         laplacian = scaled_laplacian(adjacency)
         for layer in self.layers:
             h = layer(h, laplacian)
-        return self.norm(h)
+        return h
 
 
 class _AttentionBlock(nn.Module):
-    """Pre-norm attention over the electrodes, the adjacency as a bias per head."""
+    """Pre-norm attention over the electrodes, the adjacency as a bias per head.
+
+    The gains of both updates start at zero (ReZero, arXiv:2003.04887).
+    """
 
     def __init__(self, dim: int, n_heads: int, activation: type, drop_prob: float):
         super().__init__()
@@ -147,6 +154,7 @@ class _AttentionBlock(nn.Module):
             nn.Linear(2 * dim, dim),
         )
         self.dropout = nn.Dropout(drop_prob)
+        self.gains = nn.Parameter(torch.zeros(2, dim))
 
     def forward(self, h: Tensor, adjacency: Tensor, padding: Tensor) -> Tensor:
         b, n, dim = h.shape
@@ -155,8 +163,8 @@ class _AttentionBlock(nn.Module):
         bias = self.edge[:, None, None] * adjacency.unsqueeze(1) + padding
         mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=bias)
         mixed = mixed.transpose(1, 2).reshape(b, n, dim)
-        h = h + self.dropout(self.out(mixed))
-        return h + self.dropout(self.feed_forward(self.norm2(h)))
+        h = h + self.gains[0] * self.dropout(self.out(mixed))
+        return h + self.gains[1] * self.dropout(self.feed_forward(self.norm2(h)))
 
 
 class GraphTransformerEncoder(nn.Module):
@@ -197,16 +205,15 @@ class GraphTransformerEncoder(nn.Module):
         self.layers = nn.ModuleList(
             [_AttentionBlock(dim, n_heads, activation, drop_prob) for _ in range(depth)]
         )
-        self.norm = nn.LayerNorm(dim)
 
     def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
         """(B, N, D), (B, N, N), (B, N) -> (B, N, D)."""
-        # A large finite number: weights underflow to exactly zero, and a window of
-        # nothing but padding gives no NaN.
-        padding = (~exists)[:, None, None, :].to(h.dtype) * -1e9
+        # Large, and finite also in half precision: weights underflow to exactly
+        # zero, and a window of nothing but padding gives no NaN.
+        padding = (~exists)[:, None, None, :].to(h.dtype) * -3e4
         for layer in self.layers:
             h = layer(h, adjacency, padding)
-        return self.norm(h)
+        return h
 
 
 class ConvolutionEncoder(nn.Module):
@@ -245,13 +252,13 @@ class ConvolutionEncoder(nn.Module):
         self.layers = nn.ModuleList(
             [convolution(dim, dim, **extra) for _ in range(depth)]
         )
-        self.weighted = "edge_weight" in inspect.signature(
-            convolution.forward
-        ).parameters
+        self.weighted = (
+            "edge_weight" in inspect.signature(convolution.forward).parameters
+        )
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(depth)])
         self.activation = activation()
         self.dropout = nn.Dropout(drop_prob)
-        self.norm = nn.LayerNorm(dim)
+        self.gains = nn.Parameter(torch.zeros(depth, dim))
 
     def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
         """(B, N, D), (B, N, N), (B, N) -> (B, N, D)."""
@@ -260,10 +267,11 @@ class ConvolutionEncoder(nn.Module):
         edges = torch.stack([source, target]) + graph * n
         weight = adjacency[graph, source, target]
         keywords = {"edge_weight": weight} if self.weighted else {}
-        for norm, layer in zip(self.norms, self.layers, strict=True):
+        for gain, norm, layer in zip(self.gains, self.norms, self.layers, strict=True):
             update = layer(norm(h).reshape(b * n, dim), edges, **keywords)
-            h = h + self.dropout(self.activation(update)).reshape(b, n, dim)
-        return self.norm(h)
+            update = self.dropout(self.activation(update)).reshape(b, n, dim)
+            h = h + gain * update
+        return h
 
 
 def build_encoder(encoder: type[nn.Module], dim: int, **arguments) -> nn.Module:

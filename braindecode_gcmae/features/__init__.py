@@ -1,12 +1,9 @@
 """Window -> node features: Welch spectra, band power, learned temporal filters.
 
-Everything a node knows about its window comes from one place, the co-spectrum
-
-.. math:: C_{ij}(f) = \\mathrm{Re}\\, \\langle X_i(f)\\, X_j^*(f) \\rangle,
-
-the real part of Welch's cross-spectral density. Its diagonal is the power
-spectral density (:class:`SpectralFeatures`); its quadratic forms are the powers
-of filtered and spatially mixed signals (:class:`TemporalFeatures`). Frequencies
+Everything a node knows about its window comes from the Fourier coefficients of its
+segments (:class:`WelchSpectrum`): their mean square is the power spectral density
+(:class:`SpectralFeatures`), their squares after mixing electrodes and weighting
+frequencies are the powers of filtered signals (:class:`TemporalFeatures`). Frequencies
 are in Hz and powers in µV²/Hz, so the same weights serve at any sampling rate.
 """
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 __all__ = ["Electrodes", "spherical_harmonics"]
 
+
 class Electrodes(NamedTuple):
     """Where the nodes of a batch of graphs are, and which of them are real.
 

@@ -19,6 +19,12 @@ def log_power(power: Tensor, floor: float = 1e-6) -> Tensor:
     return torch.log(power.clamp_min(0.0) + floor)
 
 
+def _with_data(observed: Tensor, present: Tensor) -> Tensor:
+    """Zeros in the place of nodes (B, N) without data, be they NaN, in (B, N, ...)."""
+    present = present.reshape(list(present.shape) + [1] * (observed.dim() - 2))
+    return torch.where(present, observed, torch.zeros_like(observed))
+
+
 class FeatureNorm(nn.Module):
     """Standardises node features with statistics of the training data.
 
@@ -46,25 +52,27 @@ class FeatureNorm(nn.Module):
     def observe(self, features: Tensor, present: Tensor) -> None:
         """Add a batch (B, N, F) of real nodes (B, N) to the statistics."""
         with torch.no_grad():
-            weight = present.unsqueeze(-1).to(features.dtype)
-            values = torch.where(weight > 0, features, torch.zeros_like(features))
+            # Sums of squares of half-precision features would leave no variance;
+            # and one wild window must not spoil the statistics for good.
+            features = features.to(self.mean.dtype)
+            real = present.unsqueeze(-1) & torch.isfinite(features)
+            real = real.all(-1, keepdim=True)
+            values = torch.where(real, features, torch.zeros_like(features))
             totals = torch.cat(
                 [
                     values.sum((0, 1)),
                     values.square().sum((0, 1)),
-                    weight.sum().reshape(1),
-                    torch.full_like(weight[0, 0], features.shape[0]),
+                    real.sum().reshape(1),
+                    features.new_full([1], float(features.shape[0])),
                 ]
             )
-            totals = totals.float()
             if not torch.jit.is_scripting():
                 totals = _sum_over_processes(totals)
             n_features = self.mean.shape[0]
             # Frozen statistics are kept by adding nothing, without a host sync.
             learn = (self.windows < self.n_windows).to(totals.dtype)
             added = totals[2 * n_features] * learn
-            count = (self.count + added).clamp_min(1.0)
-            share = added / count
+            share = added / (self.count + added).clamp_min(1.0)
             seen = totals[2 * n_features].clamp_min(1.0)
             batch_mean = totals[:n_features] / seen
             batch_square = totals[n_features : 2 * n_features] / seen
@@ -75,9 +83,8 @@ class FeatureNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardise (B, N, F) with the statistics as they are."""
-        mean = self.mean.clone()  # a later observe() must not spoil the backward
-        variance = (self.square - mean.square()).clamp_min(1e-4)
-        return (features - mean) * variance.rsqrt()
+        variance = (self.square - self.mean.square()).clamp_min(1e-4)
+        return (features - self.mean) * variance.rsqrt()
 
 
 @torch.jit.unused
@@ -110,7 +117,7 @@ class SpectralFeatures(nn.Module):
         self,
         sfreq: float,
         n_times: int,
-        n_basis: int = 25,
+        n_basis: int = 36,
         f_min: float = 4.0,
         f_max: float = 40.0,
         segment_seconds: float = 1.0,
@@ -127,25 +134,25 @@ class SpectralFeatures(nn.Module):
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log-PSD, (B, N, F)."""
-        return log_power(observed)
+        return log_power(_with_data(observed, electrodes.present))
 
 
 class TemporalFeatures(nn.Module):
     r"""Learned temporal filters and signed graph filters *before* the power.
 
-    With band responses :math:`g_b` (Gaussians in Hz) and graph filters that are
-    functions of the electrodes' positions,
+    With the Fourier coefficients :math:`X_{is}(f)` of electrode i in segment s, band
+    responses :math:`g_b` (Gaussians in Hz) and graph filters that are functions of the
+    electrodes' positions,
 
     .. math::
         A_g = \mathrm{rows\ of\ } (I + \tfrac{1}{N} \Phi M_g \Phi^T)
               \mathrm{\ at\ unit\ length}, \qquad
-        h_{i,bg} = \log \big[ A_g\, C_b\, A_g^T \big]_{ii}, \qquad
-        C_b = \sum_f g_b(f)\, C(f),
+        h_{i,gb} = \Big\langle \log \sum_f g_b(f)\,
+              \big| [A_g X_s(f)]_i \big|^2 \Big\rangle_s :
 
-    where C(f) is the window's co-spectrum: the log power of electrode i after
-    temporal filter b and spatial filter g, without ever filtering the signal. The
-    signs of :math:`M_g` are what lets motor imagery be seen through volume
-    conduction.
+    the log power of electrode i after spatial filter g and temporal filter b, averaged
+    over segments. The first graph filter starts as the identity. The signs of
+    :math:`M_g` are what lets motor imagery be seen through volume conduction.
 
     Parameters
     ----------
@@ -154,7 +161,7 @@ class TemporalFeatures(nn.Module):
     n_times : int
         Samples in a window.
     n_basis : int
-        Spherical harmonics per electrode, L.
+        Position basis functions per electrode, L.
     f_min, f_max : float
         Frequency range in Hz.
     segment_seconds : float
@@ -167,7 +174,7 @@ class TemporalFeatures(nn.Module):
         self,
         sfreq: float,
         n_times: int,
-        n_basis: int = 25,
+        n_basis: int = 36,
         f_min: float = 4.0,
         f_max: float = 40.0,
         segment_seconds: float = 1.0,
@@ -180,11 +187,13 @@ class TemporalFeatures(nn.Module):
         centres = torch.linspace(low, high, n_bands).exp()
         self.centres = nn.Parameter(centres)
         self.log_widths = nn.Parameter((0.18 * centres).clamp_min(1.2).log())
-        self.mixing = nn.Parameter(torch.randn(n_filters, n_basis, n_basis) * 0.3)
+        mixing = torch.randn(n_filters, n_basis, n_basis) * 0.3
+        mixing[0] = 0.0
+        self.mixing = nn.Parameter(mixing)
         self.n_features = n_bands * n_filters
 
     def observe(self, x: Tensor) -> Tensor:
-        """What does not depend on masks: the co-spectrum, (B, F', N, N)."""
+        """What does not depend on masks: Fourier coefficients, (B, N, 2, S, F')."""
         return self.spectrum(x)
 
     def responses(self) -> Tensor:
@@ -206,20 +215,26 @@ class TemporalFeatures(nn.Module):
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log band power after the graph filters, (B, N, F)."""
-        present = electrodes.present
-        both = (present.unsqueeze(-1) & present.unsqueeze(-2)).unsqueeze(1)
-        zero = torch.zeros((), dtype=observed.dtype, device=observed.device)
-        observed = torch.where(both, observed, zero)
-        b, n_freqs, n, _ = observed.shape
-        bands = self.responses() @ observed.reshape(b, n_freqs, n * n)
-        bands = bands.reshape(b, -1, 1, n, n)
-        filters = self.filters(electrodes).unsqueeze(1)
-        power = ((filters @ bands) * filters).sum(-1)  # diag(A C A^T)
-        return log_power(power).flatten(1, 2).transpose(1, 2)
+        # Signed filters cancel powers that half precision cannot hold apart.
+        if torch.jit.is_scripting():
+            power = self.power(observed, electrodes)
+        else:
+            with torch.autocast(observed.device.type, enabled=False):
+                power = self.power(observed, electrodes)
+        return log_power(power).mean(3).permute(0, 2, 1, 3).flatten(2)
+
+    def power(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
+        """Band power in µV²/Hz of each segment, (B, g, N, S, b)."""
+        observed = _with_data(observed, electrodes.present)
+        b, n, two, n_segments, n_freqs = observed.shape
+        filters = self.filters(electrodes)
+        mixed = filters.flatten(1, 2) @ observed.flatten(2)
+        mixed = mixed.reshape(b, filters.shape[1], n, two, n_segments, n_freqs)
+        return mixed.square().sum(3) @ self.responses().T
 
 
 class CombinedFeatures(nn.Module):
-    """Spectral and temporal features side by side, from one co-spectrum.
+    """Spectral and temporal features side by side, from one transform.
 
     Takes the arguments of :class:`TemporalFeatures`.
     """
@@ -228,7 +243,7 @@ class CombinedFeatures(nn.Module):
         self,
         sfreq: float,
         n_times: int,
-        n_basis: int = 25,
+        n_basis: int = 36,
         f_min: float = 4.0,
         f_max: float = 40.0,
         segment_seconds: float = 1.0,
@@ -243,11 +258,12 @@ class CombinedFeatures(nn.Module):
         self.n_features = self.temporal.n_features + n_freqs
 
     def observe(self, x: Tensor) -> Tensor:
-        """What does not depend on masks: the co-spectrum, (B, F', N, N)."""
+        """What does not depend on masks: Fourier coefficients, (B, N, 2, S, F')."""
         return self.temporal.observe(x)
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log-PSD and log band powers, (B, N, F)."""
-        power = observed.diagonal(dim1=-2, dim2=-1).transpose(1, 2)
+        observed = _with_data(observed, electrodes.present)
+        power = observed.square().sum(2).mean(2)
         temporal = self.temporal(observed, electrodes)
         return torch.cat([log_power(power), temporal], -1)

@@ -76,6 +76,10 @@ def welch_psd(
     :func:`mne.time_frequency.psd_array_welch` with ``average="mean"``.
     """
     _check_segment(x.shape[-1], n_per_seg, n_overlap)
+    if not sfreq > 0:
+        raise ValueError(f"sfreq must be positive, got {sfreq} Hz")
+    if not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())  # a recorder's integers
     if detrend not in ("constant", None):
         raise ValueError(f"detrend must be 'constant' or None, got {detrend!r}")
     taper = _taper(window, n_per_seg).to(x)
@@ -89,7 +93,7 @@ def welch_psd(
     scale[0] = 1.0
     if n_per_seg % 2 == 0:
         scale[-1] = 1.0
-    freqs = torch.fft.rfftfreq(n_per_seg, 1 / sfreq, device=x.device)
+    freqs = torch.fft.rfftfreq(n_per_seg, 1 / sfreq, dtype=x.dtype, device=x.device)
     return freqs, power * (scale / (sfreq * taper.square().sum()))
 
 
@@ -112,8 +116,10 @@ def band_power(freqs: Tensor, psd: Tensor, bands: list) -> Tensor:
     Raises
     ------
     ValueError
-        If a band holds no frequency of the grid.
+        If there are no bands, or one holds no frequency of the grid.
     """
+    if not bands:
+        raise ValueError("bands must hold at least one (low, high) in Hz, got none")
     powers = []
     for low, high in bands:
         inside = (freqs >= low) & (freqs <= high)
@@ -127,15 +133,15 @@ def band_power(freqs: Tensor, psd: Tensor, bands: list) -> Tensor:
 
 
 class WelchSpectrum(nn.Module):
-    r"""Co-spectra of a window at fixed frequencies in Hz.
+    r"""Welch's Fourier coefficients of a window at fixed frequencies in Hz.
 
-    .. math:: C_{ij}(f) = \frac{2}{f_s \sum_t w_t^2}
-              \big\langle \mathrm{Re}\, X_i(f) X_j^*(f)
-              \big\rangle_{\text{segments}}
+    .. math:: X_s(f) = \sqrt{\tfrac{2}{f_s \sum_t w_t^2}}
+              \sum_t w_t (x_{st} - \bar x_s)\, e^{-2 \pi i f t / f_s}
 
-    with Hann-tapered, mean-free segments that overlap by half. The transform is a
-    matrix product, so it holds just the wanted frequencies, at whatever sampling
-    rate, and exports without loss of precision.
+    of Hann-tapered segments s that overlap by half, so that the mean of
+    :math:`|X_s(f)|^2` is the power spectral density. The transform is a matrix product:
+    it holds just the wanted frequencies, at whatever sampling rate, and exports without
+    loss of precision.
 
     Parameters
     ----------
@@ -152,8 +158,8 @@ class WelchSpectrum(nn.Module):
     Raises
     ------
     ValueError
-        If ``f_max`` is above the Nyquist frequency, or the window is shorter than
-        two periods of ``f_min``.
+        If ``f_max`` is above the Nyquist frequency, the window is shorter than two
+        periods of ``f_min`` or a segment than one.
     """
 
     def __init__(
@@ -178,8 +184,13 @@ class WelchSpectrum(nn.Module):
                 f"{sfreq:g} Hz) are too short for the spectrum: f_min={f_min:g} Hz "
                 f"needs at least {math.ceil(2 * sfreq / f_min)} samples"
             )
+        if not segment_seconds * f_min >= 1 - 1e-6:
+            raise ValueError(
+                f"segment_seconds={segment_seconds:g} s is shorter than one period of "
+                f"f_min={f_min:g} Hz: use segments of at least {1 / f_min:.3g} s"
+            )
         self.n_per_seg = min(round(segment_seconds * sfreq), n_times)
-        self.hop = max(self.n_per_seg // 2, 1)
+        self.hop = self.n_per_seg - self.n_per_seg // 2  # as in scipy
         n_freqs = int(math.floor((f_max - f_min) * segment_seconds + 1e-6)) + 1
         freqs = f_min + torch.arange(n_freqs, dtype=torch.float64) / segment_seconds
         # The operator depends on the sampling rate, the weights must not: both
@@ -202,20 +213,12 @@ class WelchSpectrum(nn.Module):
         scale = (sided / (sfreq * taper.square().sum())).sqrt()
         return transform * torch.cat([scale, scale])
 
-    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary Fourier coefficients, (B, N, S, F) each."""
-        segments = x.unfold(-1, self.n_per_seg, self.hop)
-        real, imag = (segments @ self.operator).chunk(2, -1)
-        return real, imag
-
     def power(self, x: Tensor) -> Tensor:
         """Power spectral density in µV²/Hz, (B, N, T) -> (B, N, F)."""
-        real, imag = self.coefficients(x)
-        return (real.square() + imag.square()).mean(-2)
+        return self(x).square().sum(2).mean(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Co-spectrum in µV²/Hz, (B, N, T) -> (B, F, N, N)."""
-        real, imag = self.coefficients(x)
-        n_segments = real.shape[2]
-        z = torch.cat([real, imag], 2).permute(0, 3, 1, 2).contiguous()
-        return z @ z.transpose(-1, -2) / n_segments
+        """Real and imaginary coefficients of the segments, (B, N, 2, S, F)."""
+        segments = x.unfold(-1, self.n_per_seg, self.hop)
+        coefficients = segments @ self.operator
+        return coefficients.unflatten(-1, (2, -1)).transpose(2, 3)
