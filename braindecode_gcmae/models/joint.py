@@ -1,5 +1,7 @@
 """Joint contrastive and masked pretraining of a teacher and a student (METHOD A.5)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -18,18 +20,37 @@ from ..momentum import KeyQueue, momentum_copy, update_momentum
 __all__ = ["Branch", "JointPretraining"]
 
 _NODES, _EDGES, _NOISE = 0, 1, 2  # purposes of random numbers
+_EDGE_RULES = ("inferred", "original")
+_NOBODY = 1 << 40  # a window of unknown subject is a subject of its own
 
 
-class _View:
+class _Windows(NamedTuple):
+    """A batch of graphs before anything is hidden."""
+
+    x: Tensor  # (B, N, T)
+    observed: Tensor
+    target: Tensor  # (B, N, F)
+    adjacency: Tensor  # (B, N, N)
+    electrodes: Electrodes
+
+
+class _Draw(NamedTuple):
+    """What chance decided about one view."""
+
+    dropped: Tensor  # (B, N)
+    keep: Tensor  # (B, N, N)
+    noise: Tensor | None  # (B, N, F)
+
+
+class _View(NamedTuple):
     """One augmented view of a batch of graphs, dropped and masked (D5)."""
 
-    def __init__(self, features, adjacency, masked_adjacency, visible, masked, dropped):
-        self.features = features
-        self.adjacency = adjacency  # dropped nodes and edges are gone
-        self.masked_adjacency = masked_adjacency  # dropped nodes are back, as tokens
-        self.visible = visible  # electrodes of the first graph
-        self.masked = masked  # electrodes of the second
-        self.dropped = dropped
+    features: Tensor
+    adjacency: Tensor  # dropped nodes and edges are gone
+    masked_adjacency: Tensor  # dropped nodes are back, as tokens
+    visible: Electrodes  # of the first graph
+    masked: Electrodes  # of the second
+    dropped: Tensor
 
 
 class Branch(nn.Module):
@@ -44,6 +65,8 @@ class Branch(nn.Module):
         Ratios of nodes and of edges dropped from a view.
     noise : float
         Standard deviation of the noise added to standardised features.
+    masked_edges : {"inferred", "original"}
+        Edges of the masked nodes, see :class:`JointPretraining`.
     stream : int
         Offset of this branch's random numbers.
     """
@@ -55,10 +78,16 @@ class Branch(nn.Module):
         drop_nodes: float,
         drop_edges: float,
         noise: float,
+        masked_edges: str,
         stream: int,
     ):
         super().__init__()
+        if masked_edges not in _EDGE_RULES:
+            raise ValueError(
+                f"masked_edges must be one of {_EDGE_RULES}, got {masked_edges!r}"
+            )
         self.model = model
+        self.masked_edges = masked_edges
         self.node_ratio, self.edge_ratio, self.noise = drop_nodes, drop_edges, noise
         self.stream = stream
         network = model.network
@@ -79,28 +108,49 @@ class Branch(nn.Module):
             {"network": self.model.network, "projector": self.projector}
         )
 
-    def view(self, observed, adjacency, electrodes, draw) -> _View:
+    def windows(self, x: Tensor, learn: bool, **where) -> _Windows:
+        """Graphs of a batch of windows, nothing hidden."""
+        network = self.model.network
+        graphs = network.graph_of(x, learn=learn, **where)
+        return _Windows(network.locate(x, **where)[0], *graphs)
+
+    def draw(self, windows: _Windows, generate) -> _Draw:
+        """Nodes and edges a view loses, by ``generate(generator, purpose, size)``."""
+        n, n_features = windows.target.shape[1:]
+        present = windows.electrodes.present
+        dropped = generate(counter_uniform, _NODES, (n,))
+        edges = generate(counter_uniform, _EDGES, (n, n))
+        noise = None
+        if self.noise > 0:
+            noise = self.noise * generate(counter_normal, _NOISE, (n, n_features))
+        return _Draw(
+            drop_nodes(dropped, self.node_ratio, present),
+            drop_edges(edges, self.edge_ratio),
+            noise,
+        )
+
+    def view(self, network: nn.Module, windows: _Windows, draw: _Draw) -> _View:
         """Drop nodes and edges, and put the nodes back as masked ones (Eq. 1).
 
-        The electrodes are hidden before the graph filters, so that nothing of them
-        reaches their neighbours' features.
+        The electrodes are hidden before the graph filters and before the graph is
+        made, so that nothing of them reaches the features or the edges of others.
         """
-        n = adjacency.shape[-1]
-        dropped = drop_nodes(
-            draw(counter_uniform, _NODES, (n,)), self.node_ratio, electrodes.present
-        )
-        keep = drop_edges(draw(counter_uniform, _EDGES, (n, n)), self.edge_ratio)
+        dropped, keep, noise = draw
+        electrodes = windows.electrodes
         masked = electrodes._replace(present=electrodes.present & ~dropped)
         visible = masked._replace(exists=electrodes.exists & ~dropped)
-        features = self.model.network.describe(observed, masked)
-        if self.noise > 0:
-            noise = draw(counter_normal, _NOISE, tuple(features.shape[1:]))
-            features = features + self.noise * noise
+        features = network.describe(windows.observed, masked)
+        seen = network.graph(windows.x, features, masked)
+        whole = windows.adjacency
+        if self.masked_edges == "inferred":
+            whole = _link_isolated(seen, dropped, masked.present)
+        if noise is not None:
+            features = features + noise
         both = visible.exists.unsqueeze(-1) & visible.exists.unsqueeze(-2)
         return _View(
             features,
-            adjacency * (keep & both),
-            adjacency * restore_incident_edges(keep, dropped),
+            seen * (keep & both),
+            whole * restore_incident_edges(keep, dropped),
             visible,
             masked,
             dropped,
@@ -114,9 +164,26 @@ class Branch(nn.Module):
         """Node features from the masked graph's embeddings."""
         return self.decoder(nodes, view.masked_adjacency, view.masked.exists)
 
+    def inpaint(self, x: Tensor, hidden: Tensor, **where) -> tuple[Tensor, Tensor]:
+        """Node features (B, N, F), and rebuilt with ``hidden`` nodes (N,) unseen."""
+        windows = self.windows(x, False, **where)
+        dropped = hidden & windows.electrodes.present
+        keep = torch.ones_like(windows.adjacency, dtype=torch.bool)
+        network = self.model.network
+        view = self.view(network, windows, _Draw(dropped, keep, None))
+        nodes = network.encode(view.features, view.masked_adjacency, view.masked)
+        return windows.target, self.reconstruct(view, nodes)
+
     def momentum_step(self, momentum: float) -> None:
         """Move the key encoder towards the query encoder."""
         update_momentum(self.key, self.query, momentum)
+
+    @torch.no_grad()
+    def share_statistics(self) -> None:
+        """Give the key encoder the query's standardisation, as of this batch."""
+        ours, theirs = self.key["network"].norm, self.model.network.norm
+        for slow, fast in zip(ours.buffers(), theirs.buffers(), strict=True):
+            slow.copy_(fast)
 
 
 class JointPretraining(nn.Module):
@@ -142,6 +209,10 @@ class JointPretraining(nn.Module):
         Augmentation (ratios, standard deviation).
     reconstruction : dict
         Keyword arguments of :func:`~braindecode_gcmae.losses.reconstruction_loss`.
+    masked_edges : {"inferred", "original"}
+        Edges of the masked nodes: those that the graph knows without their data (where
+        it knows none, the mean edge of the others), or the original ones, which tell
+        what was correlated with them (as in the paper's Fig. 1).
     seed : int
         Of masks and noise.
 
@@ -164,6 +235,7 @@ class JointPretraining(nn.Module):
         drop_edges: float = 0.5,
         noise: float = 0.0,
         reconstruction: dict | None = None,
+        masked_edges: str = "inferred",
         seed: int = 0,
     ):
         super().__init__()
@@ -171,10 +243,11 @@ class JointPretraining(nn.Module):
         models = {name: model for name, model in models.items() if model is not None}
         if not models:
             raise ValueError("give a teacher, a student, or both")
+        views = (drop_nodes, drop_edges, noise, masked_edges)
         self.branches = nn.ModuleDict(
             {
-                name: Branch(model, projection_dim, drop_nodes, drop_edges, noise, s)
-                for s, (name, model) in enumerate(models.items())
+                name: Branch(model, projection_dim, *views, stream)
+                for stream, (name, model) in enumerate(models.items())
             }
         )
         self.queue = KeyQueue(queue_size, projection_dim)
@@ -209,6 +282,8 @@ class JointPretraining(nn.Module):
             ``rec_<density>``, ``contrast_<density>`` (scalars), and the detached
             ``keys`` (B, P, D') with their ``groups`` (B,) for the queue.
         """
+        # Its own keys of earlier epochs are no negatives of a window, known or not.
+        group = torch.where(group < 0, index + _NOBODY, group)
         terms, queries, keys = {}, {}, []
         for name, branch in self.branches.items():
             rec, queries[name], own = self._density(
@@ -235,57 +310,66 @@ class JointPretraining(nn.Module):
     def _density(self, branch: Branch, x, index, **where):
         """Reconstruction loss, queries and keys of one density."""
 
-        def draw(generator, purpose, size, view):
-            stream = 16 * branch.stream + 4 * view + purpose
-            return generator(self.seed, self.epoch, index, stream, size)
-
         network = branch.model.network
-        observed, target, adjacency, electrodes = network.graph_of(
-            x, learn=self.training, **where
-        )
-        q, k = (
-            branch.view(
-                observed, adjacency, electrodes, lambda *a, v=v: draw(*a, view=v)
-            )
-            for v in (0, 1)
-        )
+        windows = branch.windows(x, self.training, **where)
+        draws = [self._draw(branch, windows, index, view) for view in (0, 1)]
+        views = [branch.view(network, windows, draw) for draw in draws]
         # One pass for all: the view of the query, and both masked graphs.
+        q = views[0]
         graphs = [(q.features, q.adjacency, q.visible)] if self.contrast else []
         if self.reconstruct:
-            graphs += [(v.features, v.masked_adjacency, v.masked) for v in (q, k)]
+            graphs += [(v.features, v.masked_adjacency, v.masked) for v in views]
         nodes = list(_encode(network, graphs))
-        queries, keys, loss = [], [], None
+        queries, rebuilt, loss = [], None, None
         if self.contrast:
             queries.append(branch.embed(branch.query, nodes.pop(0), q.visible))
         if self.reconstruct:
             rebuilt = torch.cat(
-                [branch.reconstruct(v, h) for v, h in zip((q, k), nodes, strict=True)]
+                [branch.reconstruct(v, h) for v, h in zip(views, nodes, strict=True)]
             )
             loss = reconstruction_loss(
                 rebuilt,
-                target.repeat(2, 1, 1),
-                masked=torch.cat([q.dropped, k.dropped]),
-                present=electrodes.present.repeat(2, 1),
+                windows.target.repeat(2, 1, 1),
+                masked=torch.cat([view.dropped for view in views]),
+                present=windows.electrodes.present.repeat(2, 1),
                 **self.reconstruction,
             )
-        if self.contrast and self.reconstruct:
-            rebuilt_q, rebuilt_k = rebuilt.chunk(2)
-            (h,) = _encode(network, [(rebuilt_q, adjacency, electrodes)])
-            queries.append(branch.embed(branch.query, h, electrodes))
-        if self.contrast:
-            graphs = [(k.features, k.adjacency, k.visible)]
-            if self.reconstruct:
-                graphs.append((rebuilt_k, adjacency, electrodes))
-            keys = self._keys(branch, graphs)
-        return loss, queries, keys
+        if not self.contrast:
+            return loss, [], []
+        rebuilt_q, rebuilt_k = (None, None) if rebuilt is None else rebuilt.chunk(2)
+        if rebuilt_q is not None:
+            graph = _rebuilt_graph(network, windows, rebuilt_q)
+            (h,) = _encode(network, [graph])
+            queries.append(branch.embed(branch.query, h, windows.electrodes))
+        return loss, queries, self._keys(branch, windows, draws[1], rebuilt_k)
+
+    def _draw(self, branch: Branch, windows: _Windows, index, view: int) -> _Draw:
+        """Chance of one view: a function of the window's number, not of the batch."""
+        first = 16 * branch.stream + 4 * view
+
+        def generate(generator, purpose, size):
+            return generator(self.seed, self.epoch, index, first + purpose, size)
+
+        return branch.draw(windows, generate)
 
     @torch.no_grad()
-    def _keys(self, branch: Branch, graphs: list) -> list[Tensor]:
-        """Key embeddings, of unit length and without history."""
-        nodes = _encode(branch.key["network"], graphs)
+    def _keys(self, branch: Branch, windows: _Windows, draw: _Draw, rebuilt) -> list:
+        """Key embeddings of a view and its reconstruction, unit, without history.
+
+        The key encoder makes its own features and graph: no parameter is the query's.
+        """
+        if self.training:
+            branch.share_statistics()
+        network = branch.key["network"]
+        view = branch.view(network, windows, draw)
+        graphs = [(view.features, view.adjacency, view.visible)]
+        if rebuilt is not None:
+            graphs.append(_rebuilt_graph(network, windows, rebuilt))
         return [
             nn.functional.normalize(branch.embed(branch.key, h, electrodes), dim=1)
-            for h, (_, _, electrodes) in zip(nodes, graphs, strict=True)
+            for h, (_, _, electrodes) in zip(
+                _encode(network, graphs), graphs, strict=True
+            )
         ]
 
     @torch.no_grad()
@@ -301,6 +385,26 @@ class JointPretraining(nn.Module):
         keys, groups = _gather(keys), _gather(groups)
         n_keys = keys.shape[1]
         self.queue.enqueue(keys.flatten(0, 1), groups.repeat_interleave(n_keys))
+
+
+def _link_isolated(adjacency: Tensor, masked: Tensor, present: Tensor) -> Tensor:
+    """Give masked nodes without an edge the mean edge of those that are seen.
+
+    A graph of correlations knows no edge of a hidden node, and a node without edges
+    could not be in-painted.
+    """
+    alone = masked & (adjacency.sum(-1) == 0)
+    n_seen = present.sum(-1)
+    seen = present.unsqueeze(-1) & present.unsqueeze(-2)
+    mean = (adjacency * seen).sum((-1, -2)) / (n_seen * (n_seen - 1)).clamp_min(1)
+    half = alone.unsqueeze(-1) & present.unsqueeze(-2)
+    return adjacency + mean[:, None, None] * (half | half.mT)
+
+
+def _rebuilt_graph(network: nn.Module, windows: _Windows, rebuilt: Tensor) -> tuple:
+    """The reconstructed graph: its edges, too, are made of reconstructed features."""
+    adjacency = network.graph(windows.x, rebuilt, windows.electrodes)
+    return rebuilt, adjacency, windows.electrodes
 
 
 def _encode(network: nn.Module, graphs: list) -> tuple[Tensor, ...]:

@@ -3,11 +3,13 @@
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import mne
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from skorch.helper import SliceDataset
+from torch.utils.data import Dataset, Sampler, Subset
 
 from ..masking import counter_uniform
 from ..montage import electrode_positions
@@ -100,7 +102,18 @@ def subject_ids(source, n: int) -> np.ndarray | None:
     return None
 
 
-class _ArraySource:
+class _Source:
+    """Windows of one recording: ``channels``, ``sfreq``, ``ids``, ``shape``."""
+
+    channels = None
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Where its channels are, (C, 3) metres."""
+        return electrode_positions(self.channels).astype(np.float32)
+
+
+class _ArraySource(_Source):
     """Windows in memory."""
 
     def __init__(self, x, channels=None, sfreq=None, ids=None):
@@ -116,7 +129,7 @@ class _ArraySource:
         return np.asarray(self.x[i], dtype=np.float32)
 
 
-class _LazySource:
+class _LazySource(_Source):
     """One windowed recording of braindecode; nothing is read until it is asked for."""
 
     def __init__(self, dataset):
@@ -138,11 +151,50 @@ class _LazySource:
         return np.asarray(self.dataset[i][0], dtype=np.float32)
 
 
+class _PartSource(_Source):
+    """Some windows of a recording, as a fold of a cross-validation holds them."""
+
+    def __init__(self, whole, rows):
+        self.whole, self.rows = whole, rows
+        self.channels, self.sfreq, self.shape = whole.channels, whole.sfreq, whole.shape
+        self.ids = None if whole.ids is None else whole.ids[rows]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.whole[int(self.rows[i])]
+
+
+def _part(whole, rows) -> list:
+    """Selected windows in the order given; each run of one recording is a source."""
+    sources = _sources(whole)
+    ends = np.cumsum([len(source) for source in sources])
+    rows = np.arange(ends[-1])[rows]  # slices, masks, negative numbers
+    recording = np.searchsorted(ends, rows, side="right")
+    runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(recording)) + 1)
+    parts = []
+    for run in runs:
+        if len(run):
+            r = int(recording[run[0]])
+            parts.append(
+                _PartSource(sources[r], rows[run] - (ends[r] - len(sources[r])))
+            )
+    return parts
+
+
 def _sources(x) -> list:
     """Flatten what a user may hand over into recordings."""
+    if isinstance(x, UnlabelledWindows):
+        return x.sources
+    if isinstance(x, Subset):
+        return _part(x.dataset, x.indices)
+    if isinstance(x, SliceDataset):
+        return _part(x.dataset, x.indices_)
     if isinstance(x, mne.BaseEpochs):
+        # Bad channels are data here: they may be bad in some recordings only.
         data = x.get_data(units="uV", picks="eeg")
-        picks = mne.pick_types(x.info, eeg=True)
+        picks = mne.pick_types(x.info, eeg=True, exclude=[])
         channels = [x.info["chs"][p] for p in picks]
         return [_ArraySource(data, channels, x.info["sfreq"], subject_ids(x, len(x)))]
     if isinstance(x, np.ndarray):
@@ -254,15 +306,17 @@ class UnlabelledWindows(Dataset):
         item = {"x": source[index - start], "index": index}
         item["group"] = int(self.groups[index])
         if self.mixed:
-            item["pos"] = electrode_positions(source.channels).astype(np.float32)
+            item["pos"], item["width"] = source.positions, self.n_chans
         return item, 0
 
 
 def _codes(ids: np.ndarray) -> np.ndarray:
-    """Subjects as numbers, in order of appearance; None (unknown) is -1."""
-    known = dict.fromkeys(str(i) for i in ids if i is not None)
-    codes = {name: code for code, name in enumerate(known)}
-    return np.array([-1 if i is None else codes[str(i)] for i in ids], dtype=np.int64)
+    """Subjects as numbers, in order of appearance; None and NaN (unknown) are -1."""
+    names = [None if i is None or i != i else str(i) for i in ids]  # NaN != NaN
+    codes: dict = {None: -1}
+    for name in names:
+        codes.setdefault(name, len(codes) - 1)
+    return np.array([codes[name] for name in names], dtype=np.int64)
 
 
 def _montage(source) -> tuple:
@@ -294,7 +348,8 @@ def collate_windows(items: list) -> tuple[dict, torch.Tensor]:
     if "pos" not in inputs[0]:
         batch["x"] = torch.from_numpy(np.stack([i["x"] for i in inputs]))
         return batch, targets
-    n_chans = max(len(i["x"]) for i in inputs)
+    # As wide as the widest montage of all: masks do not depend on batch-mates.
+    n_chans = max(max(len(i["x"]), i.get("width", 0)) for i in inputs)
     x = torch.zeros(len(inputs), n_chans, inputs[0]["x"].shape[1])
     pos = torch.zeros(len(inputs), n_chans, 3)
     mask = torch.zeros(len(inputs), n_chans, dtype=torch.bool)

@@ -1,0 +1,117 @@
+"""Models and windows so small that a whole chain runs in a second."""
+
+import warnings
+
+import mne
+import numpy as np
+import torch
+
+from braindecode_gcmae import GCMAEPretrainer, GCMAEStudent, GCMAETeacher
+from braindecode_gcmae.models import JointPretraining
+
+NAMES = ["F3", "F4", "C3", "Cz", "C4", "Pz"]
+FEW = ["C3", "Cz", "C4"]
+SFREQ, N_TIMES = 100.0, 160
+SMALL = {
+    "emb_dim": 8,
+    "depth": 1,
+    "n_heads": 2,
+    "n_bands": 3,
+    "n_filters": 2,
+    "position_degree": 1,
+    "drop_prob": 0.0,
+}
+SIGNAL = {"ch_names": NAMES, "sfreq": SFREQ, "n_times": N_TIMES}
+
+
+def windows(n=16, n_chans=len(NAMES), seed=0):
+    """Noise of 10 µV, with an alpha wave that differs between windows."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(N_TIMES) / SFREQ
+    wave = np.sin(2 * np.pi * 10 * t) * rng.uniform(0, 20, (n, n_chans, 1))
+    return (wave + 10 * rng.normal(size=(n, n_chans, N_TIMES))).astype(np.float32)
+
+
+def labelled(n=24, seed=0):
+    """Windows whose class is the power over C3."""
+    x, y = windows(n, seed=seed), np.arange(n) % 2
+    x[y == 1, NAMES.index("C3")] *= 3
+    return x, y.astype(np.int64)
+
+
+def info():
+    made = mne.create_info(NAMES, SFREQ, "eeg")
+    made.set_montage("standard_1020")
+    return made
+
+
+def epochs(x, y=None, **metadata):
+    """Epochs of windows in µV."""
+    import pandas as pd
+
+    events = np.c_[np.arange(len(x)), np.zeros(len(x)), np.zeros(len(x)) if y is None else y]
+    table = pd.DataFrame(metadata) if metadata else None
+    return mne.EpochsArray(
+        x * 1e-6, info(), events=events.astype(int), metadata=table, verbose=False
+    )
+
+
+def student(seed=0, **arguments):
+    return _model(GCMAEStudent, seed, {"electrodes": FEW, **arguments})
+
+
+def teacher(seed=1, **arguments):
+    return _model(GCMAETeacher, seed, arguments)
+
+
+def _model(cls, seed, arguments):
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(seed)
+        return cls(**{**SIGNAL, "n_outputs": 2, **SMALL, **arguments})
+
+
+def joint(**arguments):
+    pair = {"teacher": teacher(), "student": student()}
+    pair = {name: arguments.pop(name, model) for name, model in pair.items()}
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(2)
+        return JointPretraining(
+            **{**pair, "projection_dim": 5, "queue_size": 64, **arguments}
+        )
+
+
+def small(prefix):
+    return {f"{prefix}__{name}": value for name, value in SMALL.items()}
+
+
+def pretrainer(**arguments):
+    """A pretrainer of tiny models."""
+    given = {
+        "electrodes": FEW,
+        "ch_names": NAMES,
+        "sfreq": SFREQ,
+        "projection_dim": 5,
+        "queue_size": 64,
+        "max_epochs": 2,
+        "batch_size": 8,
+        "verbose": 0,
+        **small("teacher"),
+        **small("student"),
+        **arguments,
+    }
+    if "chs_info" in given:
+        del given["ch_names"]
+    return GCMAEPretrainer(**given)
+
+
+def quietly(function, *args, **kwargs):
+    """Call a function whose warnings another test looks at."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **kwargs)
+
+
+def weights(module):
+    """All parameters and buffers in one vector."""
+    state = module.state_dict().values()
+    return torch.cat([v.detach().double().flatten() for v in state])
