@@ -85,12 +85,16 @@ def questions(study, seeds, budget, *, only=(), electrodes=(), regimes=(), **res
     # so that teacher and pretraining are made once
     out = []
     for seed, task, name, regime, fold, label in product(
-        seeds, study.tasks, study.electrodes, study.regimes, folds, study.methods
+        seeds,
+        study.tasks,
+        study.electrodes,
+        study.regimes,
+        folds,
+        only or study.methods,
     ):
         method = METHODS[label]
         unwanted = (
-            (only and label not in only)
-            or (electrodes and name not in electrodes)
+            (electrodes and name not in electrodes)
             or (regimes and regime not in regimes)
             or (tasks and task not in tasks)
             or (name == "all-64" and not method.all_electrodes)

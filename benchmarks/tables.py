@@ -130,6 +130,7 @@ def summarise(rows, metric="accuracy"):
         "sd_seeds": float(by_seed.std(ddof=1)) if several else float("nan"),
         "n_people": len(people),
         "n_seeds": len(seeds),
+        "n_windows": sum({r["person"]: int(r["n_windows"]) for r in rows}.values()),
         "per_person": dict(zip(people, per_person.tolist(), strict=True)),
         "seconds": float(np.mean([float(row["seconds"]) for row in rows])),
         "n_parameters": int(rows[0]["n_parameters"]),
@@ -210,6 +211,13 @@ def _table(task, electrodes, regime, metric, table, tests, reference):
     if tests:
         head += [f"against {reference}", "95 % CI", "p (Holm)"]
     lines = [f"### {task}, {electrodes}, {regime} labels ({people} people)", ""]
+    if metric == "accuracy":
+        n = any_method["n_windows"]
+        level = 100 * chance_level(n)
+        lines += [
+            f"Guessing {n} windows stays below {level:.1f} % in 19 of 20 cases.",
+            "",
+        ]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, s in sorted(table.items(), key=lambda item: -item[1]["mean"]):
         spread = "" if np.isnan(s["sd_seeds"]) else f"{100 * s['sd_seeds']:.1f}"
@@ -237,11 +245,7 @@ def main(argv=None):
     out.add_argument("--out")
     args = out.parse_args(argv)
     rows = read_rows(args.csv)
-    windows = sum({(r["person"]): int(r["n_windows"]) for r in rows}.values())
     text = markdown(rows, reference=args.reference)
-    level = 100 * chance_level(windows)
-    text += f"\nChance is 50 %; {windows} guessed windows stay below {level:.1f} %"
-    text += " nineteen times in twenty. Intervals are over people.\n"
     if args.out:
         Path(args.out).write_text(text)
     else:
