@@ -8,16 +8,23 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
 
-from ..montage import canonical_name
+from ..graph import GeometricGraph
+from ..montage import (
+    canonical_name,
+    electrode_positions,
+    match_electrodes,
+    require_positions,
+)
+from .arguments import check_arguments, check_channel_names, supersede
 from .checkpoint import (
     CheckpointError,
-    check_size,
     load_weights,
-    read_config,
+    read_checkpoint,
     resolve_class,
     write_checkpoint,
 )
@@ -25,24 +32,13 @@ from .network import ElectrodeGraphNetwork
 
 __all__ = ["ElectrodeGraphModel", "shipped_checkpoints"]
 
-_CHANNEL_ARGUMENTS = ("n_chans", "chs_info", "ch_names")
-_TIME_ARGUMENTS = ("n_times", "input_window_seconds", "sfreq")
-_BOUNDS = {
-    "n_chans": (1, 4096),
-    "n_outputs": (1, 1_000_000),
-    "n_times": (1, 10_000_000),
-    "sfreq": (1e-3, 1e6),
-    "emb_dim": (1, 4096),
-    "depth": (0, 64),
-    "n_heads": (1, 256),
-    "order": (1, 64),
-    "n_bands": (1, 512),
-    "n_filters": (1, 256),
-    "position_degree": (0, 12),
-    "segment_seconds": (1e-3, 3600),
-    "drop_prob": (0, 1),
-    "electrode_dropout": (0, 1),
-}
+_CLASSES = ("features", "graph", "encoder", "readout", "activation")
+_ABOUT_THE_FILE = (
+    "braindecode_version",
+    "weights_sha256",
+    "architecture",
+    "format_version",
+)
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -66,14 +62,24 @@ class ElectrodeGraphModel:
 
     def _build(self, ch_names: list[str] | None, **arguments) -> None:
         """Create ``network`` and ``final_layer`` from the model's arguments."""
-        if self._n_outputs is not None:
-            check_size("n_outputs", self._n_outputs, *_BOUNDS["n_outputs"])
-        for name in ("n_chans", "n_times", "sfreq"):
-            check_size(name, getattr(self, name), *_BOUNDS[name])
-        for name in _BOUNDS.keys() & arguments.keys():
-            check_size(name, arguments[name], *_BOUNDS[name])
+        for name in _CLASSES:
+            part = arguments[name]
+            if not (isinstance(part, type) and issubclass(part, nn.Module)):
+                raise TypeError(
+                    f"{name} must be a class of torch.nn.Module, got {part!r:.60}"
+                )
+        check_arguments(
+            n_outputs=self._n_outputs,
+            n_chans=self.n_chans,
+            n_times=self.n_times,
+            sfreq=self.sfreq,
+            **{k: v for k, v in arguments.items() if k not in _CLASSES},
+        )
+        channels = self._channels(ch_names)
+        if issubclass(arguments["graph"], GeometricGraph):
+            _refuse_unplaced(channels, arguments["electrodes"])
         self.network = ElectrodeGraphNetwork(
-            channels=self._channels(ch_names),
+            channels=channels,
             sfreq=float(self.sfreq),
             n_times=int(self.n_times),
             **arguments,
@@ -84,7 +90,8 @@ class ElectrodeGraphModel:
         if self._n_outputs is None:
             return nn.Identity()
         head = nn.Linear(self.network.readout.n_outputs, self._n_outputs)
-        nn.init.normal_(head.weight, std=0.3 * head.in_features**-0.5)
+        # Nearly zero: with few labels the first steps should not undo a guess.
+        nn.init.normal_(head.weight, std=0.01 * head.in_features**-0.5)
         nn.init.zeros_(head.bias)
         return head
 
@@ -100,8 +107,15 @@ class ElectrodeGraphModel:
                     stacklevel=5,
                 )
                 return int(self.n_chans)
+            if len(ch_names) != self.n_chans:
+                raise ValueError(
+                    f"n_chans={self.n_chans}, but ch_names has {len(ch_names)} names"
+                )
+            check_channel_names(list(ch_names))
+            self._warn_unplaced(list(ch_names))
             return list(ch_names)
         names = [channel.get("ch_name", "") for channel in self._chs_info]
+        check_channel_names(names)
         if ch_names is not None and [canonical_name(n) for n in names] != [
             canonical_name(n) for n in ch_names
         ]:
@@ -109,7 +123,20 @@ class ElectrodeGraphModel:
                 f"ch_names={list(ch_names)} are not the channels of chs_info, "
                 f"{names}; give one of the two, or the same names in the same order"
             )
+        self._warn_unplaced(self._chs_info)
         return self._chs_info
+
+    def _warn_unplaced(self, channels: list) -> None:
+        unknown = np.isnan(electrode_positions(channels)).any(1)
+        if unknown.any():
+            names = [c if isinstance(c, str) else c.get("ch_name") for c in channels]
+            names = [name for name, lost in zip(names, unknown, strict=True) if lost]
+            warnings.warn(
+                f"{type(self).__name__}: no positions for {names}, neither by 10-05 "
+                "name nor in 'loc'; their edges are functional or learned only",
+                UserWarning,
+                stacklevel=6,
+            )
 
     def forward(
         self,
@@ -124,7 +151,8 @@ class ElectrodeGraphModel:
         ----------
         x : Tensor, shape (B, C, T)
             Windows in µV: all channels, or just the electrodes, in order. A channel
-            with a non-finite sample is a missing electrode.
+            with a sample that is not finite (or beyond 1e12 µV, whose power is not)
+            is a missing electrode.
         pos : Tensor, shape (B, C, 3), optional
             Positions in metres, head frame, of batches that mix montages.
         ch_mask : Tensor of bool, shape (B, C), optional
@@ -183,18 +211,19 @@ class ElectrodeGraphModel:
     @classmethod
     def _with_classes(cls, config: dict) -> dict:
         """Replace dotted paths by classes, allowed ones only."""
-        config = dict(config)
-        for name in ("braindecode_version", "weights_sha256", "architecture"):
-            config.pop(name, None)
+        if not isinstance(config, dict):
+            raise CheckpointError(f"a configuration is a dict, got {config!r:.60}")
+        config = {k: v for k, v in config.items() if k not in _ABOUT_THE_FILE}
         signature = inspect.signature(cls.__init__).parameters
-        unknown = sorted(config.keys() - signature.keys())
+        unknown = sorted(config.keys() - (signature.keys() - {"self"}), key=str)
         if unknown:
             raise CheckpointError(
-                f"{cls.__name__} has no argument {', '.join(map(repr, unknown))}: a "
+                f"{cls.__name__} has no argument "
+                f"{', '.join(f'{str(name)!r:.60}' for name in unknown[:5])}: a "
                 "checkpoint of another model or version?"
             )
         for name, value in config.items():
-            if isinstance(signature[name].default, type) and isinstance(value, str):
+            if name in _CLASSES and isinstance(value, str):
                 config[name] = resolve_class(value)
         return config
 
@@ -206,14 +235,66 @@ class ElectrodeGraphModel:
         ------
         CheckpointError
             If it names an unknown argument, or a class that is not an ``nn.Module``
-            of torch.nn, torch_geometric.nn, braindecode or braindecode_gcmae.
+            of torch.nn, torch_geometric.nn, braindecode or braindecode_gcmae, or its
+            values have types that build no model.
+        ValueError
+            If a value is out of its range.
         """
         config = cls._with_classes(config)
-        if config.get("chs_info") is not None:
-            config["chs_info"] = EEGModuleMixin._deserialize_chs_info(
-                config["chs_info"]
-            )
-        return cls(**config)
+        try:
+            if config.get("chs_info") is not None:
+                config["chs_info"] = EEGModuleMixin._deserialize_chs_info(
+                    config["chs_info"]
+                )
+            return cls(**config)
+        except ValueError:
+            raise
+        except Exception as error:  # whatever a hostile value makes a class raise
+            raise CheckpointError(
+                f"the configuration builds no {cls.__name__}: {error}"
+            ) from error
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: dict | None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict | None = None,
+        **push_to_hub_kwargs,
+    ) -> str | None:
+        """Write config.json, model.safetensors and, if there is none, README.md.
+
+        At any moment the folder holds the old checkpoint or the new one.
+
+        Parameters
+        ----------
+        save_directory : path
+            Created if needed.
+        config : dict, optional
+            Not used: the configuration is the model's own.
+        repo_id, push_to_hub, model_card_kwargs, **push_to_hub_kwargs
+            As in :meth:`huggingface_hub.ModelHubMixin.save_pretrained`.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written; no partial file is left.
+        """
+        # The Hub's own method deletes the old config.json before it writes.
+        folder = Path(save_directory)
+        self._save_pretrained(folder)
+        card = folder / "README.md"
+        if not card.exists():
+            self.generate_model_card(**(model_card_kwargs or {})).save(card)
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(
+            repo_id or folder.name,
+            model_card_kwargs=model_card_kwargs,
+            **push_to_hub_kwargs,
+        )
 
     def _save_pretrained(self, save_directory: str | Path) -> None:
         """Write config.json and model.safetensors, nothing that is a pickle."""
@@ -267,48 +348,45 @@ class ElectrodeGraphModel:
             local_files_only=local_files_only,
             token=token,
         )
-        saved = read_config(folder)
+        saved, state = read_checkpoint(folder)
         if saved.get("architecture", cls.__name__) != cls.__name__:
             raise CheckpointError(
-                f"{folder} holds a {saved['architecture']}, not a {cls.__name__}"
+                f"{folder} holds a {saved['architecture']!r:.60}, not a {cls.__name__}"
             )
-        config = _supersede(cls._with_classes(saved), cls._with_classes(model_kwargs))
+        given = cls._with_classes(model_kwargs)
+        # A class of the caller's own is given again, so its name need not resolve.
+        saved = cls._with_classes(
+            {k: v for k, v in saved.items() if not isinstance(given.get(k), type)}
+        )
+        try:
+            config = supersede(saved, given)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise CheckpointError(
+                f"the configuration in {folder} is damaged: {error!r}"
+            ) from error
         model = cls.from_config(config)
         same_head = config.get("n_outputs") == saved.get("n_outputs")
         skip = () if same_head else ("final_layer.",)
-        digest = saved.get("weights_sha256")
-        load_weights(model, folder, digest=digest, skip=skip)
+        load_weights(model, state, path=folder, skip=skip)
         return model.eval()
 
-
-def _supersede(saved: dict, given: dict) -> dict:
-    """The saved arguments, with those of the caller in their place."""
-    config = {**saved, **given}
-    if any(given.get(name) is not None for name in _CHANNEL_ARGUMENTS):
-        for name in _CHANNEL_ARGUMENTS:
-            config[name] = given.get(name)
-        kept = saved.get("electrodes")
-        if "electrodes" not in given and kept is not None:
-            channels = config["chs_info"] or config["ch_names"] or []
-            names = [c if isinstance(c, str) else c["ch_name"] for c in channels]
-            there = {canonical_name(name) for name in names}
-            if not {canonical_name(name) for name in kept} <= there:
-                config["electrodes"] = None
-    if sum(given.get(name) is not None for name in _TIME_ARGUMENTS) >= 1:
-        config.update(_window(saved, given))
-    return config
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **arguments):
+        # braindecode's reads pickles and imports whatever config.json names.
+        for name in ("map_location", "strict", "filename"):
+            arguments.pop(name, None)
+        return cls.from_pretrained(model_id, **arguments)
 
 
-def _window(saved: dict, given: dict) -> dict:
-    """Sampling rate and window length; the length in seconds outlives a new rate."""
-    time = {name: given.get(name) for name in _TIME_ARGUMENTS}
-    if time["sfreq"] is None:
-        time["sfreq"] = saved.get("sfreq")
-    if time["n_times"] is None and time["input_window_seconds"] is None:
-        time["input_window_seconds"] = saved.get("input_window_seconds") or (
-            saved["n_times"] / saved["sfreq"]
+def _refuse_unplaced(channels: list | int, electrodes: list[str] | None) -> None:
+    """Say that a geometric graph needs positions, and whose are unknown."""
+    if isinstance(channels, int):
+        raise ValueError(
+            "graph=GeometricGraph needs electrode positions: pass chs_info or ch_names"
         )
-    return time
+    if electrodes is not None:
+        channels = [channels[row] for row in match_electrodes(electrodes, channels)]
+    require_positions(channels, "graph=GeometricGraph")
 
 
 def _locate(name: str | Path, **hub_arguments) -> Path:

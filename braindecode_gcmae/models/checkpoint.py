@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 import tempfile
@@ -12,14 +11,14 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 __all__ = [
     "CheckpointError",
     "load_weights",
-    "read_config",
+    "read_checkpoint",
     "replace_file",
     "resolve_class",
     "weights_digest",
@@ -27,8 +26,9 @@ __all__ = [
 ]
 
 _PACKAGES = ("torch.nn", "torch_geometric.nn", "braindecode", "braindecode_gcmae")
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_DOTTED = re.compile(r"[A-Za-z]\w*(\.(?!__)[A-Za-z_]\w*)+", re.ASCII)
 _CONFIG, _WEIGHTS, _DIGEST = "config.json", "model.safetensors", "weights_sha256"
+_VERSION, _FORMAT = "format_version", 1
 _LARGEST_CONFIG = 4 << 20  # bytes; 256 electrodes with positions take 100 kB
 _LARGEST_WEIGHTS = 4 << 30
 
@@ -53,44 +53,84 @@ def resolve_class(path: str) -> type[nn.Module]:
     CheckpointError
         If the path leaves those packages or is no ``nn.Module``.
     """
-    inside = any(path.startswith(f"{package}.") for package in _PACKAGES)
-    if not inside or not _DOTTED.fullmatch(path):
+    if not _inside(path) or not _DOTTED.fullmatch(path):
         raise CheckpointError(
-            f"the configuration names the class {path!r}, which is not in "
+            f"the configuration names the class {path!r:.120}, which is not in "
             f"{', '.join(_PACKAGES)}: refused without importing it"
         )
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module may fail in any way while it is imported
         raise CheckpointError(f"no class {path!r}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise CheckpointError(f"{path!r} is not a torch.nn.Module")
+    if not _inside(f"{found.__module__}."):  # imported there from somewhere else
+        raise CheckpointError(f"{path!r} is {found.__module__}.{found.__qualname__}")
     return found
 
 
-def read_config(folder: str | Path) -> dict:
-    """Read a checkpoint's ``config.json``.
+def _inside(path: str) -> bool:
+    return any(path.startswith(f"{package}.") for package in _PACKAGES)
+
+
+def _check_file(path: Path, largest: int) -> None:
+    if not path.is_file():  # also no pipe, which would never end
+        raise CheckpointError(f"no checkpoint: there is no file {path}")
+    if path.stat().st_size > largest:
+        raise CheckpointError(f"{path} is larger than {largest} bytes")
+
+
+def _parse(text: str, where: str) -> dict:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{where} does not hold a JSON object")
+    version = config.get(_VERSION, _FORMAT)
+    if version != _FORMAT:
+        raise CheckpointError(
+            f"{where} has {_VERSION} {version!r:.20}, this braindecode_gcmae reads "
+            f"{_FORMAT}: install the version that wrote it"
+        )
+    return config
+
+
+def read_checkpoint(folder: str | Path) -> tuple[dict, dict[str, Tensor]]:
+    """Read and verify ``config.json`` and ``model.safetensors``, nothing else.
+
+    Returns
+    -------
+    config : dict
+    state : dict of Tensor
 
     Raises
     ------
     CheckpointError
-        If it is missing, too large, or not a JSON object.
+        If a file is missing, too large or damaged, of another format version, or the
+        weights do not have the digest that the configuration records.
     """
-    path = Path(folder) / _CONFIG
+    path, weights = Path(folder) / _CONFIG, Path(folder) / _WEIGHTS
     try:
-        if path.stat().st_size > _LARGEST_CONFIG:
-            raise CheckpointError(f"{path} is larger than {_LARGEST_CONFIG} bytes")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"no readable checkpoint at {folder}: {error}") from error
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
-    return config
+        _check_file(path, _LARGEST_CONFIG)
+        _check_file(weights, _LARGEST_WEIGHTS)
+        config = _parse(path.read_bytes().decode("utf-8", "replace"), str(path))
+        with safe_open(weights, framework="pt") as file:
+            written_with = (file.metadata() or {}).get(_CONFIG, "{}")
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is unreadable or damaged: {error}") from error
+    expected = config.get(_DIGEST)
+    if expected is not None and expected != (digest := weights_digest(state)):
+        # A save that died between its two files: the weights know their own config.
+        config = _parse(written_with, str(weights))
+        if config.get(_DIGEST) != digest:
+            raise CheckpointError(
+                f"{weights} is damaged: its weights do not have the digest that "
+                f"{_CONFIG} records"
+            )
+    return config, state
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
@@ -130,7 +170,10 @@ def replace_file(path: Path, write) -> None:
 def write_checkpoint(
     folder: str | Path, config: dict, state: dict[str, Tensor]
 ) -> None:
-    """Write ``model.safetensors`` and ``config.json``, each atomically.
+    """Write ``model.safetensors`` and ``config.json`` so that one whole pair is there.
+
+    Each file is replaced atomically, and the weights carry their configuration: at
+    any moment the folder holds the old checkpoint or the new one.
 
     Parameters
     ----------
@@ -149,8 +192,12 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     # Copies: safetensors refuses tensors that share memory.
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
-    replace_file(folder / _WEIGHTS, lambda name: save_file(tensors, name))
-    text = json.dumps({**config, _DIGEST: weights_digest(tensors)}, indent=2)
+    config = {**config, _VERSION: _FORMAT, _DIGEST: weights_digest(tensors)}
+    text = json.dumps(config, indent=2)
+    metadata = {"format": "pt", _CONFIG: json.dumps(config)}
+    replace_file(
+        folder / _WEIGHTS, lambda name: save_file(tensors, name, metadata=metadata)
+    )
     replace_file(
         folder / _CONFIG, lambda name: Path(name).write_text(text, encoding="utf-8")
     )
@@ -158,19 +205,19 @@ def write_checkpoint(
 
 def load_weights(
     model: nn.Module,
-    folder: str | Path,
+    saved: dict[str, Tensor],
     *,
-    digest: str | None = None,
+    path: str | Path,
     skip: tuple[str, ...] = (),
 ) -> int:
-    """Load ``model.safetensors`` into a model and count what matched.
+    """Load the tensors of a checkpoint into a model and count what matched.
 
     Parameters
     ----------
     model : nn.Module
-    folder : path
-    digest : str, optional
-        Expected SHA-256 of the weights (:func:`weights_digest`).
+    saved : dict of Tensor
+    path : path
+        Where they come from, for messages.
     skip : tuple of str
         Prefixes of tensors to leave alone.
 
@@ -182,21 +229,8 @@ def load_weights(
     Raises
     ------
     CheckpointError
-        If the file is missing or damaged, a tensor has another shape, or nothing
-        matches.
+        If a tensor has another shape, or nothing matches.
     """
-    path = Path(folder) / _WEIGHTS
-    try:
-        if path.stat().st_size > _LARGEST_WEIGHTS:
-            raise CheckpointError(f"{path} is larger than {_LARGEST_WEIGHTS} bytes")
-        saved = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is missing or damaged: {error}") from error
-    if digest is not None and weights_digest(saved) != digest:
-        raise CheckpointError(
-            f"{path} is damaged: its weights do not have the digest that "
-            f"{_CONFIG} records"
-        )
     own = model.state_dict()
     wanted = {k: v for k, v in own.items() if not k.startswith(skip)}
     matched = {k: v for k, v in saved.items() if k in wanted}
@@ -224,16 +258,3 @@ def load_weights(
     model.load_state_dict(matched, strict=False)
     logger.info("%s: %d of %d tensors matched", path, len(matched), len(wanted))
     return len(matched)
-
-
-def check_size(name: str, value, low: float, high: float) -> None:
-    """Refuse a size that no model has, before memory is asked for.
-
-    Raises
-    ------
-    ValueError
-        If ``value`` is no number in [low, high].
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value!r}")

@@ -14,33 +14,27 @@ __all__ = ["ElectrodeGraphNetwork", "FlattenReadout", "MeanReadout", "PositionRe
 
 
 class PositionReadout(nn.Module):
-    r"""Signed pooling over electrodes, weighted by where they are.
+    r"""Moments of the node embeddings over the head.
 
-    :math:`r_q = \frac{1}{N} \sum_i w_q(p_i)\, h_i` with weights that are smooth
-    functions of position: what flattening gives one montage, for every montage.
+    :math:`r = \frac{1}{N} \Phi^T h`: one signed mean per position basis function. A
+    linear layer on them weights each electrode by a smooth function of where it is:
+    what flattening gives one montage, for every montage.
 
     Parameters
     ----------
     dim, n_basis, n_nodes : int
-        Embedding width D, harmonics L, electrodes (not used).
-    n_maps : int
-        Number of weightings; the first starts as the mean.
+        Embedding width D, position basis functions L, electrodes (not used).
     """
 
-    def __init__(self, dim: int, n_basis: int, n_nodes: int, n_maps: int = 8):
+    def __init__(self, dim: int, n_basis: int, n_nodes: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_basis, n_maps) * n_basis**-0.5)
-        with torch.no_grad():
-            self.weight[:, 0] = 0.0
-            self.weight[0, 0] = 1.0
-        self.n_outputs = dim * n_maps
+        self.n_outputs = dim * n_basis
 
     def forward(self, h: Tensor, electrodes: Electrodes) -> Tensor:
-        """(B, N, D) -> (B, n_maps * D)."""
+        """(B, N, D) -> (B, L * D)."""
         exists = electrodes.exists.unsqueeze(-1).to(h.dtype)
-        weight = (electrodes.basis @ self.weight) * exists
-        pooled = weight.transpose(1, 2) @ h
-        return (pooled / exists.sum(1, keepdim=True).clamp_min(1.0)).flatten(1)
+        moments = (electrodes.basis.to(h.dtype) * exists).transpose(1, 2) @ h
+        return (moments / exists.sum(1, keepdim=True).clamp_min(1.0)).flatten(1)
 
 
 class MeanReadout(nn.Module):
@@ -61,10 +55,16 @@ class FlattenReadout(nn.Module):
 
     def __init__(self, dim: int, n_basis: int, n_nodes: int):
         super().__init__()
+        self.n_nodes = n_nodes
         self.n_outputs = dim * n_nodes
 
     def forward(self, h: Tensor, electrodes: Electrodes) -> Tensor:
         """(B, N, D) -> (B, N * D)."""
+        if h.shape[1] != self.n_nodes:
+            raise ValueError(
+                f"FlattenReadout is tied to {self.n_nodes} electrodes, got "
+                f"{h.shape[1]}; use PositionReadout for other montages"
+            )
         return (h * electrodes.exists.unsqueeze(-1).to(h.dtype)).flatten(1)
 
 
@@ -173,14 +173,23 @@ class ElectrodeGraphNetwork(nn.Module):
                 f"{list(x.shape)}"
             )
         x = x.to(self.positions.dtype)
-        real = torch.isfinite(x).all(-1)
+        # Also false for NaN. Powers of larger values would overflow.
+        real = (x.abs() < 1e12).all(-1)
         if ch_mask is not None:
+            if ch_mask.shape != x.shape[:2]:
+                raise ValueError(
+                    f"ch_mask must be (batch, channels) for windows of shape "
+                    f"{list(x.shape)}, got {list(ch_mask.shape)}"
+                )
+            ch_mask = ch_mask.to(torch.bool)
             real = real & ch_mask
         if pos is None:
             x, real, positions, exists = self._by_row(x, real, ch_mask)
-            basis = self.basis.expand(x.shape[0], self.n_nodes, self.basis.shape[1])
         else:
             x, real, positions, exists = self._by_position(x, real, pos, ch_mask)
+        if pos is None or self.selects:
+            basis = self.basis.expand(x.shape[0], self.n_nodes, self.basis.shape[1])
+        else:
             basis = spherical_harmonics(positions, self.position_degree)
         real = real & exists
         x = torch.where(real.unsqueeze(-1), x, torch.zeros_like(x[..., :1]))
@@ -213,7 +222,7 @@ class ElectrodeGraphNetwork(nn.Module):
         pos = pos.to(x.dtype)
         if pos.dim() == 2:
             pos = pos.unsqueeze(0).expand(x.shape[0], -1, -1)
-        if pos.shape[:2] != x.shape[:2] or pos.shape[2] != 3:
+        if pos.dim() != 3 or pos.shape[:2] != x.shape[:2] or pos.shape[2] != 3:
             raise ValueError(
                 f"pos must be (batch, channels, 3) metres for windows of shape "
                 f"{list(x.shape)}, got {list(pos.shape)}"
@@ -225,9 +234,14 @@ class ElectrodeGraphNetwork(nn.Module):
             return x, real, torch.where(placed.unsqueeze(-1), pos, unknown), exists
         here = self.positions.unsqueeze(0).expand(x.shape[0], -1, -1)
         there = torch.where(placed.unsqueeze(-1), pos, torch.full_like(pos, 1e3))
-        distance = torch.cdist(here.nan_to_num(-1e3), there)
+        # Not cdist: from 25 points on it cancels digits.
+        gap = here.nan_to_num(-1e3).unsqueeze(2) - there.unsqueeze(1)
+        distance = gap.square().sum(-1)
         nearest, row = distance.min(-1)
-        found = nearest <= self.match_tolerance
+        # One electrode is one node, however dense the nodes are.
+        node = distance.min(1)[1].gather(1, row)
+        found = nearest <= self.match_tolerance**2
+        found = found & (node == torch.arange(row.shape[1], device=row.device))
         x = x.gather(1, row.unsqueeze(-1).expand(-1, -1, x.shape[2]))
         return x, real.gather(1, row) & found, here, torch.ones_like(found)
 
@@ -274,7 +288,7 @@ class ElectrodeGraphNetwork(nn.Module):
         ch_mask: Tensor | None = None,
         learn: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Electrodes]:
-        """Co-spectrum, node features, adjacency and electrodes of windows in µV.
+        """Coefficients, node features, adjacency and electrodes of windows in µV.
 
         ``learn``: drop electrodes, and add to the statistics, as in training.
         """
@@ -299,8 +313,9 @@ class ElectrodeGraphNetwork(nn.Module):
         return self.dropout(self.pool(nodes, electrodes))
 
     def _drop_electrodes(self, electrodes: Electrodes) -> Electrodes:
-        """Declare random electrodes missing, so that the weights learn to do without."""
+        """Declare random electrodes missing, so that weights learn to do without."""
         noise = torch.rand(electrodes.present.shape, device=electrodes.present.device)
+        noise = torch.where(electrodes.present, noise, torch.zeros_like(noise))
         kept = noise >= self.electrode_dropout
         best = noise == noise.max(dim=1, keepdim=True).values  # never all of them
         present = electrodes.present & (kept | best)

@@ -23,9 +23,9 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
 
     .. rubric:: From a window to a class
 
-    Co-spectrum of the window; log powers after learned temporal filters and signed
-    graph filters; electrode graph; attention over electrodes with the graph as a
-    bias; pooling by position; ``final_layer``. No weight depends on the number of
+    Fourier coefficients of the window; log powers after learned temporal filters and
+    signed graph filters; electrode graph; attention over electrodes with the graph as
+    a bias; pooling by position; ``final_layer``. No weight depends on the number of
     channels or samples, none on the sampling rate.
 
     Parameters
@@ -78,18 +78,18 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         graph: type[nn.Module] = MixedGraph,
         encoder: type[nn.Module] = GraphTransformerEncoder,
         readout: type[nn.Module] = PositionReadout,
-        emb_dim: int = 64,
+        emb_dim: int = 32,
         depth: int = 2,
         n_heads: int = 4,
         order: int = 3,
-        n_bands: int = 12,
+        n_bands: int = 8,
         n_filters: int = 4,
         f_min: float = 4.0,
         f_max: float = 40.0,
         segment_seconds: float = 1.0,
-        position_degree: int = 4,
+        position_degree: int = 5,
         activation: type[nn.Module] = nn.GELU,
-        drop_prob: float = 0.3,
+        drop_prob: float = 0.25,
         electrode_dropout: float = 0.0,
     ):
         if n_chans is None and chs_info is None and ch_names is not None:

@@ -22,9 +22,9 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
 
     .. rubric:: From a window to a class
 
-    Co-spectrum of the window; log powers after learned temporal filters and signed
-    graph filters; electrode graph; attention over electrodes with the graph as a
-    bias; pooling by position; ``final_layer``. No weight depends on the number of
+    Fourier coefficients of the window; log powers after learned temporal filters and
+    signed graph filters; electrode graph; attention over electrodes with the graph as
+    a bias; pooling by position; ``final_layer``. No weight depends on the number of
     channels or samples, none on the sampling rate.
 
     Parameters
@@ -78,17 +78,17 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         encoder: type[nn.Module] = GraphTransformerEncoder,
         readout: type[nn.Module] = PositionReadout,
         emb_dim: int = 128,
-        depth: int = 8,
+        depth: int = 4,
         n_heads: int = 8,
         order: int = 3,
-        n_bands: int = 12,
-        n_filters: int = 6,
+        n_bands: int = 8,
+        n_filters: int = 4,
         f_min: float = 4.0,
         f_max: float = 40.0,
         segment_seconds: float = 1.0,
-        position_degree: int = 6,
+        position_degree: int = 5,
         activation: type[nn.Module] = nn.GELU,
-        drop_prob: float = 0.3,
+        drop_prob: float = 0.25,
         electrode_dropout: float = 0.0,
     ):
         if n_chans is None and chs_info is None and ch_names is not None:
@@ -126,8 +126,8 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
 
     @classmethod
     def paper_arguments(cls) -> dict:
-        """The paper's large graph transformer (METHOD A.4): log-PSD nodes, correlation graph,
-        eight attention layers of width 128 with eight heads, flattened readout.
+        """The paper's large graph transformer (METHOD A.4): log-PSD nodes, correlation
+        graph, eight attention layers of width 128 with eight heads, flattened readout.
 
         The weights are tied to one montage.
         """

@@ -1,0 +1,145 @@
+"""Arguments of a model: what is sensible, and whose count when loading."""
+
+import math
+from collections import Counter
+from numbers import Integral, Real
+
+from ..montage import canonical_name
+
+__all__ = ["check_arguments", "check_channel_names", "supersede"]
+
+_CHANNEL_ARGUMENTS = ("n_chans", "chs_info", "ch_names")
+_TIME_ARGUMENTS = ("n_times", "input_window_seconds", "sfreq")
+_INTEGERS = {
+    "n_chans": (1, 1024),
+    "n_outputs": (1, 100_000),
+    "n_times": (1, 10_000_000),
+    "emb_dim": (1, 4096),
+    "depth": (0, 64),
+    "n_heads": (1, 256),
+    "order": (1, 64),
+    "n_bands": (1, 512),
+    "n_filters": (1, 256),
+    "position_degree": (0, 12),
+}
+_NUMBERS = {
+    "sfreq": (1e-3, 1e6),
+    "f_min": (1e-6, 1e6),
+    "f_max": (1e-6, 1e6),
+    "segment_seconds": (1e-3, 3600),
+    "drop_prob": (0, 1),
+    "electrode_dropout": (0, 1),
+}
+_LARGEST = 1 << 28  # numbers in one part of a model: 1 GB
+
+
+def _check_number(name: str, value, low: float, high: float, integer: bool) -> None:
+    number = isinstance(value, Integral if integer else Real) and not isinstance(
+        value, bool
+    )
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        kind = "an integer" if integer else "a number"
+        raise ValueError(
+            f"{name} must be {kind} between {low:g} and {high:g}, got {value!r:.60}"
+        )
+
+
+def check_arguments(**arguments) -> None:
+    """Refuse sizes that no model has, before memory is asked for.
+
+    Parameters
+    ----------
+    **arguments
+        All numbers a model is built from, by the names of its arguments; ``None`` is
+        not checked.
+
+    Raises
+    ------
+    ValueError
+        If one is no number in its range, or together they make a part of the model
+        larger than 2**28 numbers.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    for bounds, integer in ((_INTEGERS, True), (_NUMBERS, False)):
+        for name in bounds.keys() & given.keys():
+            _check_number(name, given[name], *bounds[name], integer=integer)
+    for part, size in _sizes(given).items():
+        if size > _LARGEST:
+            raise ValueError(
+                f"{part} make a model with a part of {size:.1e} numbers, the largest "
+                f"allowed is {_LARGEST:.1e}: use smaller ones"
+            )
+
+
+def _sizes(a: dict) -> dict[str, float]:
+    """Upper estimates of how many numbers the parts of a model hold."""
+    basis = (a["position_degree"] + 1) ** 2
+    segment = min(a["segment_seconds"] * a["sfreq"], a["n_times"])
+    lines = max(a["f_max"] - a["f_min"], 0.0) * a["segment_seconds"] + 1
+    features = max(a["n_bands"] * a["n_filters"] + lines, basis)
+    return {
+        "emb_dim, depth and order": a["emb_dim"] ** 2 * a["depth"] * max(8, a["order"]),
+        "segment_seconds, sfreq and f_max": 2 * segment * lines,
+        "n_bands, n_filters and emb_dim": features * a["emb_dim"],
+        "n_filters and position_degree": a["n_filters"] * basis**2,
+        "n_outputs, n_chans and emb_dim": a["emb_dim"]
+        * max(a["n_chans"], basis)
+        * a.get("n_outputs", 1),
+    }
+
+
+def check_channel_names(names: list[str]) -> None:
+    """Refuse channels of which two carry one name.
+
+    Raises
+    ------
+    TypeError
+        If a name is no string.
+    ValueError
+        If a name occurs twice.
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"a channel's name must be a string, got {name!r:.60}")
+    # Exact spelling: "Fp1-A1" and "Fp1-A2" are two channels, though one electrode.
+    twice = sorted(name for name, n in Counter(names).items() if n > 1 and name)
+    if twice:
+        raise ValueError(f"duplicate channels: {twice}; rename or drop one of each")
+
+
+def supersede(saved: dict, given: dict) -> dict:
+    """The saved arguments of a model, with those of the caller in their place.
+
+    The caller's channels, and the caller's rate or length, replace the saved ones as
+    a whole. ``electrodes`` are kept where the caller's channels have them all.
+    """
+    config = {**saved, **given}
+    if any(given.get(name) is not None for name in _CHANNEL_ARGUMENTS):
+        for name in _CHANNEL_ARGUMENTS:
+            config[name] = given.get(name)
+        kept = saved.get("electrodes")
+        if "electrodes" not in given and kept is not None:
+            channels = config["chs_info"] or config["ch_names"] or []
+            names = [c if isinstance(c, str) else c["ch_name"] for c in channels]
+            there = {canonical_name(name) for name in names}
+            if not {canonical_name(name) for name in kept} <= there:
+                config["electrodes"] = None
+    if any(given.get(name) is not None for name in _TIME_ARGUMENTS):
+        config.update(_window(saved, given))
+    return config
+
+
+def _window(saved: dict, given: dict) -> dict:
+    """Sampling rate and window length; the length in seconds outlives a new rate."""
+    n_times, seconds, sfreq = (saved.get(name) for name in _TIME_ARGUMENTS)
+    if sfreq is None and n_times and seconds:
+        sfreq = n_times / seconds
+    if seconds is None and n_times and sfreq:
+        seconds = n_times / sfreq
+    time = {name: given.get(name) for name in _TIME_ARGUMENTS}
+    known = sum(value is not None for value in time.values())
+    if known == 1 and time["sfreq"] is None:
+        time["sfreq"] = sfreq
+    elif known == 1 and seconds is not None:
+        time["n_times"] = round(seconds * time["sfreq"])
+    return time
