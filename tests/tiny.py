@@ -24,7 +24,7 @@ SMALL = {
 SIGNAL = {"ch_names": NAMES, "sfreq": SFREQ, "n_times": N_TIMES}
 
 
-def windows(n=16, n_chans=len(NAMES), seed=0):
+def windows(n=16, n_chans=6, seed=0):
     """Noise of 10 µV, with an alpha wave that differs between windows."""
     rng = np.random.default_rng(seed)
     t = np.arange(N_TIMES) / SFREQ
@@ -49,7 +49,9 @@ def epochs(x, y=None, **metadata):
     """Epochs of windows in µV."""
     import pandas as pd
 
-    events = np.c_[np.arange(len(x)), np.zeros(len(x)), np.zeros(len(x)) if y is None else y]
+    events = np.c_[
+        np.arange(len(x)), np.zeros(len(x)), np.zeros(len(x)) if y is None else y
+    ]
     table = pd.DataFrame(metadata) if metadata else None
     return mne.EpochsArray(
         x * 1e-6, info(), events=events.astype(int), metadata=table, verbose=False

@@ -4,55 +4,112 @@ MOABB identifies a pipeline by ``repr(get_params())``, so weights and data have 
 up in it, as hashes.
 """
 
+import functools
 import hashlib
 import inspect
+from pathlib import Path
+from types import FunctionType, MethodType
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+from skorch import NeuralNet
 from torch import nn
 
-from ..models.checkpoint import weights_digest
+from ..models import CheckpointError
+from ..models.checkpoint import read_checkpoint, weights_digest
 
 __all__ = ["DescribedCallback", "describe"]
 
 
-def _array_digest(x: np.ndarray) -> str:
-    return hashlib.sha1(np.ascontiguousarray(x).tobytes()).hexdigest()[:12]
+def _digest(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()[:12]
+
+
+def _describe_array(x: np.ndarray) -> str:
+    # The bytes of an object array are addresses, of another process another.
+    plain = repr(x.tolist()).encode() if x.dtype.hasobject else None
+    data = np.ascontiguousarray(x).tobytes() if plain is None else plain
+    return f"array{x.shape}{x.dtype}[{_digest(data)}]"
+
+
+def _describe_function(function) -> str:
+    """Name and hash of the code: every lambda has the same name."""
+    code = function.__code__
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    told = f"{code.co_code.hex()}{code.co_names}{_describe_constants(code)}"
+    told += describe([function.__defaults__, function.__kwdefaults__, cells])
+    return f"{function.__module__}.{function.__qualname__}[{_digest(told.encode())}]"
+
+
+def _describe_constants(code) -> str:
+    inner = [c for c in code.co_consts if hasattr(c, "co_code")]
+    plain = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    return f"{plain}{[(c.co_code.hex(), _describe_constants(c)) for c in inner]}"
+
+
+def _describe_folder(path: Path) -> str:
+    """A checkpoint's path with the hash of its weights: folders are overwritten."""
+    try:
+        _, state = read_checkpoint(path)
+    except CheckpointError:
+        return repr(str(path))
+    return f"{str(path)!r}[{weights_digest(state)[:12]}]"
+
+
+def _describe_dataset(x) -> str:
+    """Type, length and what is said of its recordings; nothing is read."""
+    told = getattr(x, "description", None)
+    text = told.to_json() if hasattr(told, "to_json") else ""
+    return f"{type(x).__name__}[{len(x)}][{_digest(text.encode())}]"
+
+
+def _describe_net(net) -> str:
+    if getattr(net, "initialized_", False):
+        return f"{type(net).__name__}({describe(net.module_)})"
+    parameters = sorted(net.get_params(deep=False).items())
+    told = ", ".join(f"{name}={describe(value)}" for name, value in parameters)
+    return f"{type(net).__name__}({told})"
 
 
 def describe(value) -> str:
-    """A ``repr`` that tells weights and data apart by a hash.
+    """A ``repr`` that tells weights, data and code apart by a hash.
 
     Parameters
     ----------
     value : object
         Modules and fitted nets are described by their weights, unfitted nets by their
-        parameters, arrays by their content, data sets by type and length.
+        parameters, arrays by their content, functions by their code, checkpoint
+        folders by path and weights, data sets by length and description.
     """
     if isinstance(value, nn.Module):
         return f"{type(value).__name__}[{weights_digest(value.state_dict())[:12]}]"
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
+        return f"tensor{tuple(value.shape)}[{weights_digest({'': value})[:12]}]"
     if isinstance(value, np.ndarray):
-        return f"array{value.shape}[{_array_digest(value)}]"
-    if isinstance(value, BaseEstimator) or hasattr(value, "module"):
-        if getattr(value, "initialized_", False):
-            return f"{type(value).__name__}({describe(value.module_)})"
-        parameters = sorted(value.get_params(deep=False).items())
-        told = ", ".join(f"{name}={describe(v)}" for name, v in parameters)
-        return f"{type(value).__name__}({told})"
+        return _describe_array(value)
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, BaseEstimator) or hasattr(value, "get_params"):
+        return _describe_net(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(describe, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{k}: {describe(v)}' for k, v in value.items())}}}"
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, functools.partial):
+        return f"partial{describe([value.func, value.args, value.keywords])}"
+    if isinstance(value, FunctionType):
+        return _describe_function(value)
+    if isinstance(value, MethodType):
+        return f"{describe(value.__self__)}.{value.__name__}"
+    if isinstance(value, str | Path):
+        return _describe_folder(Path(value)) if Path(value).is_dir() else repr(value)
     if hasattr(value, "get_data") and hasattr(value, "info"):  # mne.Epochs
         return f"{type(value).__name__}{describe(value.get_data(copy=False))}"
+    if hasattr(value, "to_numpy"):  # pandas
+        return _describe_array(value.to_numpy())
     if hasattr(value, "__len__") and hasattr(value, "__getitem__"):
-        if not isinstance(value, str):
-            return f"{type(value).__name__}[{len(value)}]"
+        return _describe_dataset(value)
     return repr(value)
 
 
@@ -60,7 +117,8 @@ class DescribedCallback:
     """``__repr__`` and ``__sklearn_clone__`` of this package's callbacks.
 
     A clone shares what the callback was given by reference: scikit-learn's own would
-    return a fitted teacher unfitted, and copy the data.
+    return a fitted teacher unfitted, and copy the data. Unfitted estimators alone are
+    cloned: a grid over ``distil__teacher__lr`` must not reach the user's.
     """
 
     def _arguments(self) -> list[str]:
@@ -72,4 +130,11 @@ class DescribedCallback:
         return f"{type(self).__name__}({', '.join(told)})"
 
     def __sklearn_clone__(self):
-        return type(self)(**{name: getattr(self, name) for name in self._arguments()})
+        given = {name: getattr(self, name) for name in self._arguments()}
+        return type(self)(**{name: _own(value) for name, value in given.items()})
+
+
+def _own(value):
+    """The value itself, or a clone of an unfitted net."""
+    unfitted = isinstance(value, NeuralNet) and not value.initialized_
+    return clone(value) if unfitted else value

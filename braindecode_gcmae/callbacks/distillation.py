@@ -20,10 +20,10 @@ from ..losses import (
 )
 from ..masking import counter_uniform
 from ..models import GCMAEStudent, GCMAETeacher
-from ..montage import canonical_name
 from ..pretraining import UnlabelledWindows, collate_windows
 from .hooks import AuxiliaryLoss, unwrap
 from .stage import GCMAEPretraining
+from .teachers import check_fit, check_unlabelled, electrode_names, trained_head
 
 __all__ = ["TopologyDistillation"]
 
@@ -111,24 +111,33 @@ class TopologyDistillation(AuxiliaryLoss):
 
     @classmethod
     def paper(cls, teacher, **arguments):
-        """The paper's setting: weights 1, raw dot products, no temperature (Eq. 8-11)."""
+        """The paper's setting: weights 1, raw products, no temperature (Eq. 8-11)."""
         preset = {"kernel": "linear", "gtd_temperature": 1.0, "eps": 1e-8}
         return cls(teacher, **{**preset, "temperature": 1.0, **arguments})
 
     # -- before training -------------------------------------------------------
+    def initialize(self):
+        """A newly initialised net learns from a newly trained teacher."""
+        self.teacher_net_ = None
+        return super().initialize()
+
     def setup(self, net, X, y):
         """Find, check and freeze the teacher; map its electrodes to the student's."""
         student = unwrap(net.module_)
-        teacher = self._find_teacher(net, student, X, y)
-        _check_fit(teacher, student)
+        # The student's training draws the same numbers, whatever the teacher.
+        with torch.random.fork_rng(devices=[]):
+            teacher = self._find_teacher(net, student, X, y)
+        check_fit(teacher, student)
         self.teacher_ = teacher.to(net.device).eval().requires_grad_(False)
+        # With positions, too, its nodes are its electrodes in their order (D10).
+        self.teacher_.network.selects = True
         here = student.network.rows.tolist()
         there = {row: i for i, row in enumerate(teacher.network.rows.tolist())}
         missing = [row for row in here if row not in there]
         if missing:
+            names = electrode_names(student, missing)
             raise ValueError(
-                f"the student's electrodes {_names(student, missing)} are not among the "
-                "teacher's"
+                f"the student's electrodes {names} are not among the teacher's"
             )
         self.kept_ = torch.tensor([there[row] for row in here], device=net.device)
         self.net_, self.teacher_graph_ = net, None
@@ -136,11 +145,7 @@ class TopologyDistillation(AuxiliaryLoss):
         self.windows_ = None
         if self.unlabelled is not None:
             self.windows_ = UnlabelledWindows(self.unlabelled)
-            if self.windows_.n_times != teacher.n_times:
-                raise ValueError(
-                    f"unlabelled windows have {self.windows_.n_times} samples, the "
-                    f"models expect {teacher.n_times}"
-                )
+            check_unlabelled(self.windows_, teacher)
 
     def _find_teacher(self, net, student, X, y) -> nn.Module:
         """A copy of the teacher, so that the original stays as it is."""
@@ -149,17 +154,20 @@ class TopologyDistillation(AuxiliaryLoss):
             return resumed
         teacher = self.teacher
         if isinstance(teacher, str | Path):
-            return _trained_head(GCMAETeacher.from_pretrained(teacher), teacher)
+            return trained_head(GCMAETeacher.from_pretrained(teacher), teacher)
         if isinstance(teacher, nn.Module):
-            return _trained_head(copy.deepcopy(unwrap(teacher)), "the teacher")
+            return trained_head(copy.deepcopy(unwrap(teacher)), "the teacher")
         if not hasattr(teacher, "get_params"):
             raise TypeError(
                 "teacher must be an EEGClassifier, a module or a folder, got "
                 f"{type(teacher).__name__}"
             )
         if not getattr(teacher, "initialized_", False):
-            teacher = self._train_teacher(net, student, X, y)
-        return copy.deepcopy(unwrap(teacher.module_))
+            # Once per initialisation: a warm start goes on with the same teacher.
+            if self.teacher_net_ is None:
+                self.teacher_net_ = self._train_teacher(net, student, X, y)
+            teacher = self.teacher_net_
+        return trained_head(copy.deepcopy(unwrap(teacher.module_)), "the teacher")
 
     def _train_teacher(self, net, student, X, y):
         """Fit a clone of the unfitted teacher on the student's training data."""
@@ -174,11 +182,10 @@ class TopologyDistillation(AuxiliaryLoss):
         teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
         start = _pretrained_teacher(net)
         if start is not None:
-            callbacks = list(teacher.callbacks or [])
+            callbacks = teacher.callbacks
+            callbacks = [] if isinstance(callbacks, str) else list(callbacks or [])
             teacher.set_params(callbacks=[*callbacks, ("start", _StartFrom(start))])
-        self.teacher_net_ = teacher
-        teacher.fit(X, y)
-        return teacher
+        return teacher.fit(X, y) or teacher  # EEGRegressor.fit returns None
 
     # -- while training --------------------------------------------------------
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
@@ -221,6 +228,12 @@ class TopologyDistillation(AuxiliaryLoss):
         return self._terms(inputs, *self.nodes_, y_pred)
 
     def _terms(self, inputs, nodes, electrodes, y_pred) -> dict:
+        student = unwrap(self.net_.module_).network
+        if inputs.get("pos") is not None and not student.selects:
+            raise ValueError(
+                "the windows carry positions of their own: the student needs "
+                "electrodes= to be distilled, so that its nodes keep their order"
+            )
         logits, teacher_nodes = self._teach(inputs)
         epoch = len(self.net_.history)
         weights = {
@@ -337,56 +350,15 @@ class _StartFrom(Callback):
 
 def _pretrained_teacher(net) -> nn.Module | None:
     """The teacher of a :class:`GCMAEPretraining` in the same net."""
-    for _, callback in net.callbacks_:
+    for name, callback in net.callbacks_:
         if isinstance(callback, GCMAEPretraining):
+            if not callback.done_:
+                raise ValueError(
+                    f"GCMAEPretraining ({name!r}) must come before "
+                    "TopologyDistillation in callbacks: the teacher starts from it"
+                )
             return getattr(callback, "teacher_", None)
     return None
-
-
-def _trained_head(model: nn.Module, what) -> nn.Module:
-    if isinstance(getattr(model, "final_layer", None), nn.Identity):
-        raise ValueError(
-            f"{what} has no trained head (n_outputs is None): fit it on labels first, "
-            "or hand over an unfitted EEGClassifier"
-        )
-    return model
-
-
-def _check_fit(teacher: nn.Module, student: nn.Module) -> None:
-    """Refuse a teacher that cannot see the student's windows."""
-    if not hasattr(teacher, "network"):
-        raise TypeError(
-            "the teacher must be a GCMAETeacher or GCMAEStudent, got "
-            f"{type(teacher).__name__}"
-        )
-    for name in ("n_chans", "n_times", "sfreq", "n_outputs"):
-        t, s = getattr(teacher, name), getattr(student, name)
-        if t != s:
-            raise ValueError(
-                f"teacher and student do not fit: {name} is {t} and {s}. Both see the "
-                "same high-density windows; the student picks its electrodes"
-            )
-    names = [
-        [canonical_name(c if isinstance(c, str) else c["ch_name"]) for c in channels]
-        for channels in map(_channels, (teacher, student))
-        if channels is not None
-    ]
-    if len(names) == 2 and names[0] != names[1]:
-        raise ValueError(
-            "teacher and student were built for channels in another order or with "
-            f"other names: {names[0][:4]}... and {names[1][:4]}..."
-        )
-
-
-def _channels(model: nn.Module) -> list | None:
-    return model._chs_info or model._braindecode_init_kwargs.get("ch_names")
-
-
-def _names(model: nn.Module, rows: list[int]) -> list:
-    channels = _channels(model)
-    if channels is None:
-        return rows
-    return [c if isinstance(c, str) else c["ch_name"] for c in (channels[r] for r in rows)]
 
 
 @torch.no_grad()

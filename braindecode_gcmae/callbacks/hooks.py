@@ -44,12 +44,20 @@ class _NoHook:
         return None
 
 
+def _record(history, key: str, value: float) -> None:
+    """Record a value and, as skorch's scores do, whether it is the lowest so far."""
+    earlier = [row[key] for row in history[:-1] if key in row]
+    history.record(key, value)
+    history.record(f"{key}_best", value < min(earlier, default=float("inf")))
+
+
 class AuxiliaryLoss(DescribedCallback, Callback):
     """Base of callbacks that add weighted terms to the loss while a net trains.
 
     Subclasses implement :meth:`setup` (once per fit) and :meth:`compute`, which returns
     the terms of a batch by name. Terms are recorded as ``train_<name>`` and, on
-    validation batches where they change nothing, as ``valid_<name>``.
+    validation batches where they change nothing, as ``valid_<name>``; beside each,
+    ``<key>_best`` serves skorch's ``Checkpoint(monitor=...)``.
     """
 
     # -- to implement --------------------------------------------------------
@@ -73,8 +81,8 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         module = unwrap(net.module_)
         if not hasattr(module, "network"):
             raise TypeError(
-                f"{type(self).__name__} needs a GCMAEStudent or GCMAETeacher, the net's "
-                f"module is a {type(module).__name__}"
+                f"{type(self).__name__} needs a GCMAEStudent or GCMAETeacher, the "
+                f"net's module is a {type(module).__name__}"
             )
         if getattr(net, "cropped", False):
             raise ValueError(
@@ -86,9 +94,9 @@ class AuxiliaryLoss(DescribedCallback, Callback):
                 f"{type(self).__name__} needs a criterion that is a torch Module"
             )
         self.setup(net, X, y)
-        readout = module.network.readout
+        readout, before = module.network.readout, _Hook(self._keep_inputs)
         self.handles_ = [
-            module.register_forward_pre_hook(_Hook(self._keep_inputs), with_kwargs=True),
+            module.register_forward_pre_hook(before, with_kwargs=True),
             readout.register_forward_pre_hook(_Hook(self._keep_nodes)),
             net.criterion_.register_forward_hook(_Hook(self._add_terms)),
         ]
@@ -118,7 +126,7 @@ class AuxiliaryLoss(DescribedCallback, Callback):
                 for name in rows[0][1]:
                     values = torch.stack([terms[name] for _, terms in rows]).cpu()
                     mean = float(np.average(values.numpy(), weights=sizes))
-                    net.history.record(f"{prefix}_{name}", mean)
+                    _record(net.history, f"{prefix}_{name}", mean)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Take the hooks off."""
@@ -126,6 +134,10 @@ class AuxiliaryLoss(DescribedCallback, Callback):
 
     # -- hooks -------------------------------------------------------------
     def _keep_inputs(self, module, args, kwargs):
+        if self.listening_ and self.training_ and not torch.is_grad_enabled():
+            # No step is made without gradients: fit died in one, and this is a
+            # prediction. skorch tells callbacks of KeyboardInterrupt only.
+            self._detach()
         if self.listening_:
             names = ("x", "pos", "ch_mask")
             self.inputs_ = {**dict(zip(names, args, strict=False)), **kwargs}

@@ -2,10 +2,13 @@
 
 import copy
 
+import mne
+import torch
 from skorch.callbacks import Callback
 
 from ..models import GCMAETeacher
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
+from ..pretraining.data import subject_ids
 from .describe import DescribedCallback
 from .hooks import unwrap
 
@@ -97,7 +100,9 @@ class GCMAEPretraining(DescribedCallback, Callback):
                 **(self.arguments or {}),
             },
         )
-        pretrainer.fit(windows)
+        # What a loader draws there must not move the training that follows.
+        with torch.random.fork_rng(devices=[]):
+            pretrainer.fit(windows)
         network = pretrainer.student_.network
         module.network.load_state_dict(network.state_dict())
         self.teacher_ = None if self.teacher is None else pretrainer.teacher_
@@ -105,8 +110,12 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.done_ = True
 
     def _windows(self, X) -> UnlabelledWindows:
-        """The fold's windows and the unlabelled ones, with what is known of subjects."""
-        parts = [UnlabelledWindows(X)]
+        """The fold's windows and the unlabelled ones, with their subjects."""
+        ids = None
+        if isinstance(X, mne.BaseEpochs) and set(X.get_channel_types()) != {"eeg"}:
+            # The net sees all channels; so must its pretraining.
+            ids, X = subject_ids(X, len(X)), X.get_data(units="uV")
+        parts = [UnlabelledWindows(X, ids)]
         if self.unlabelled is not None:
             parts.append(UnlabelledWindows(self.unlabelled, self.groups))
         return UnlabelledWindows.join(parts)

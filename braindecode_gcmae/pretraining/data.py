@@ -7,6 +7,7 @@ from functools import cached_property
 
 import mne
 import numpy as np
+import pandas as pd
 import torch
 from skorch.helper import SliceDataset
 from torch.utils.data import Dataset, Sampler, Subset
@@ -193,8 +194,10 @@ def _sources(x) -> list:
         return _part(x.dataset, x.indices_)
     if isinstance(x, mne.BaseEpochs):
         # Bad channels are data here: they may be bad in some recordings only.
-        data = x.get_data(units="uV", picks="eeg")
         picks = mne.pick_types(x.info, eeg=True, exclude=[])
+        if not len(picks):
+            raise ValueError(f"none of the channels {x.ch_names} is of type EEG")
+        data = x.get_data(units="uV", picks=picks)
         channels = [x.info["chs"][p] for p in picks]
         return [_ArraySource(data, channels, x.info["sfreq"], subject_ids(x, len(x)))]
     if isinstance(x, np.ndarray):
@@ -312,7 +315,8 @@ class UnlabelledWindows(Dataset):
 
 def _codes(ids: np.ndarray) -> np.ndarray:
     """Subjects as numbers, in order of appearance; None and NaN (unknown) are -1."""
-    names = [None if i is None or i != i else str(i) for i in ids]  # NaN != NaN
+    unknown = [i is None or i is pd.NA or i != i for i in ids]  # NaN != NaN
+    names = [None if un else str(i) for i, un in zip(ids, unknown, strict=True)]
     codes: dict = {None: -1}
     for name in names:
         codes.setdefault(name, len(codes) - 1)
