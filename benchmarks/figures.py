@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.cells import read_rows
 from benchmarks.protocol import TASKS
-from benchmarks.tables import conditions, one_setting, summarise
+from benchmarks.tables import conditions, latest_code, one_setting, summarise
 
 # Okabe and Ito's palette and a marker each: readable without colour
 COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #999999".split()
@@ -110,7 +110,7 @@ def main(argv=None):
     import matplotlib
 
     matplotlib.use("Agg")
-    rows, folder = read_rows(args.csv), Path(args.out)
+    rows, folder = latest_code(read_rows(args.csv)), Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     stem = Path(args.csv).stem
     for (task, electrodes, regime), methods in conditions(one_setting(rows)).items():

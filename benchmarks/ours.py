@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import tempfile
 import warnings
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 
@@ -26,10 +29,36 @@ class Recipe:
     distillation: dict = field(default_factory=dict, hash=False)
 
     def settings(self):
-        """Everything but the name, for the cell's key."""
+        """Everything but the name, and the state of the code, for the cell's key."""
         out = asdict(self)
         del out["name"]
-        return out
+        return {**out, "code": code_digest()}
+
+
+def statements(text):
+    """Give what a source does: its syntax tree without docstrings and comments."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            del body[0]
+    return ast.dump(tree)
+
+
+@cache
+def code_digest():
+    """Eight digits of the code that decides our results, read but not imported.
+
+    A changed model is another method: its old cells must not pass for new ones.
+    """
+    package = Path(__file__).parents[1] / "braindecode_gcmae"
+    parts = "encoders graph masking momentum features losses models pretraining".split()
+    files = [package / "callbacks" / name for name in ("distillation.py", "hooks.py")]
+    for part in parts:
+        files += [*package.glob(f"{part}.py"), *package.glob(f"{part}/*.py")]
+    texts = [statements(f.read_text()) for f in sorted(files) if f.exists()]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
 
 
 OURS = (

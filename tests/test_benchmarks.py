@@ -294,7 +294,8 @@ def fake_rows(n_seeds=2):
         row |= {"electrodes": name, "n_electrodes": str(sets[name]), "method": method}
         row |= {"regime": "few", "seed": str(seed), "person": str(person)}
         row |= {"score": str(base + 0.02 * rng.normal()), "seconds": "1"}
-        row |= {"n_parameters": "10", "n_windows": "45", "n_test": "20", "config": "{}"}
+        row |= {"n_parameters": "10", "n_windows": "45", "n_test": "20"}
+        row["config"] = f'{{"cell": "{row["key"]}"}}'
         rows.append(row)
     return rows
 
@@ -406,3 +407,29 @@ def test_a_stage_is_made_once_per_fold_and_does_not_disturb_the_stream():
     assert torch.equal(before, torch.random.get_rng_state())
     fresh = make_cell()
     assert _once(fresh, "teacher", recipe, lambda: torch.rand(1).item()) == made[0]
+
+
+def test_changed_code_is_another_cell_and_changed_words_are_not():
+    from benchmarks.ours import code_digest, statements
+
+    source = 'def f(x):\n    """Say."""\n    return x + 1  # why\n'
+    assert statements(source) == statements(source.replace("Say", "Tell"))
+    assert statements(source) != statements(source.replace("+ 1", "+ 2"))
+    settings = methods.METHODS["scratch"].describe(cells.Budget())
+    assert settings["code"] == code_digest()
+    assert "code" not in methods.METHODS["EEGNet"].describe(cells.Budget())
+
+
+def test_tables_take_the_newest_state_of_the_code_and_never_mix_two():
+    rows = [r for r in fake_rows(1) if r["method"] == "both"]
+    old = [{**r, "config": '{"settings": {"code": "a"}}'} for r in rows]
+    new = [{**r, "key": r["key"] + "+"} for r in rows]
+    new = [{**r, "config": '{"settings": {"code": "b"}}'} for r in new]
+    for part in (old, new):
+        for row in part:
+            place = f'{{"e": "{row["electrodes"]}", '
+            row["config"] = place + row["config"][1:]
+    assert tables.latest_code(old + new) == new
+    half = [{**r, "seed": "1", "key": r["key"] + "1"} for r in new]
+    with pytest.raises(ValueError, match="two states of the code"):
+        tables.one_setting(old + half)
