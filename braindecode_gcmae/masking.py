@@ -277,8 +277,8 @@ def own_randomness(
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(word)
         for gpu in cuda:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(word)
+            index = torch.cuda.current_device() if gpu.index is None else gpu.index
+            torch.cuda.default_generators[index].manual_seed(word)
         yield torch.default_generator
 
 

@@ -357,16 +357,16 @@ def test_epochs_equal_arrays_and_keep_everything_else():
     epochs = make_epochs(x, metadata)
     kept = epochs.get_data(copy=True)
     out = RecordingAlignment().fit_transform(epochs)
-    expected = RecordingAlignment().transform(x, groups=metadata["subject"])
+    expected = RecordingAlignment().transform(x, groups=metadata[["subject", "run"]])
     np.testing.assert_allclose(1e6 * out.get_data(copy=True), expected, rtol=1e-6)
     np.testing.assert_array_equal(epochs.get_data(copy=True), kept)
     np.testing.assert_array_equal(out.events, epochs.events)
     pd.testing.assert_frame_equal(out.metadata, epochs.metadata)
     assert out.event_id == epochs.event_id and out.ch_names == epochs.ch_names
     np.testing.assert_array_equal(out.times, epochs.times)
-    by_run = RecordingAlignment(groups_from=("subject", "run")).transform(epochs)
-    expected = RecordingAlignment().transform(x, groups=metadata[["subject", "run"]])
-    np.testing.assert_allclose(1e6 * by_run.get_data(copy=True), expected, rtol=1e-6)
+    by_person = RecordingAlignment(groups_from=("subject",)).transform(epochs)
+    expected = RecordingAlignment().transform(x, groups=metadata["subject"])
+    np.testing.assert_allclose(1e6 * by_person.get_data(copy=True), expected, rtol=1e-6)
 
 
 def test_epochs_without_metadata_are_one_recording_and_know_their_rate():
@@ -427,7 +427,7 @@ def test_datasets_are_aligned_by_their_descriptions():
     dataset = _FakeConcat([_FakeWindows(*p) for p in zip(runs, about, strict=True)])
     dataset.datasets[0].transform = np.negative
     x = np.concatenate([-runs[0], runs[1], runs[2]])
-    out = RecordingAlignment().fit_transform(dataset)
+    out = RecordingAlignment(groups_from=("subject",)).fit_transform(dataset)
     expected = RecordingAlignment().transform(x, groups=np.repeat([1, 1, 2], 12))
     np.testing.assert_allclose(_all(out), expected)
     np.testing.assert_array_equal(_all(dataset), x)
@@ -648,3 +648,26 @@ def test_integer_windows_can_be_streamed_and_no_fit_is_needed():
     sklearn.utils.validation.check_is_fitted(RecordingAlignment())
     tags = sklearn.utils.get_tags(RecordingAlignment())
     assert not tags.requires_fit and tags.input_tags.three_d_array
+
+
+def test_kept_electrodes_are_aligned_as_if_the_others_were_not_there():
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((6, 6))
+    x = np.einsum("ij,bjt->bit", mixing, rng.standard_normal((20, 6, 200)))
+    names = ["C3", "Cz", "C4", "F3", "Fz", "F4"]
+    kept = ["C4", "F3"]
+    nested = RecordingAlignment(electrodes=kept, ch_names=names).transform(x)
+    alone = RecordingAlignment().transform(x[:, [2, 3]])
+    np.testing.assert_allclose(nested[:, [2, 3]], alone, rtol=1e-9)
+    mean = window_covariances(nested).mean(0)
+    np.testing.assert_allclose(mean, 100 * np.eye(6), atol=1e-6)
+
+
+def test_kept_electrodes_need_the_euclidean_mean_and_known_names():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((8, 3, 100))
+    with pytest.raises(ValueError, match="euclid"):
+        RecordingAlignment("riemann", electrodes=[0]).transform(x)
+    step = RecordingAlignment(electrodes=["Pz"], ch_names=["C3", "Cz", "C4"])
+    with pytest.raises(ValueError, match="Pz"):
+        step.transform(x)

@@ -277,6 +277,45 @@ def whitening_matrix(covariance, *, shrinkage=0.0, scale=1.0):
     return root * ((np.sqrt(power) if scale is None else scale) / np.sqrt(reached))
 
 
+def nested_whitening(covariance, kept, *, shrinkage=0.0, scale=1.0):
+    r"""Return a map that whitens some channels by themselves, and then the others.
+
+    .. math:: W = \begin{pmatrix} W_k & 0 \\ -W_r B & W_r \end{pmatrix}, \qquad
+        B = M_{rk} M_{kk}^+, \quad W_k \sim M_{kk}^{-1/2}, \quad
+        W_r \sim (M_{rr} - B M_{kr})^{-1/2}
+
+    :math:`W M W^T` is the same as of :func:`whitening_matrix`, but the kept channels k
+    come out as if the others were not on the head: what a cap that has nothing else
+    can compute. The others carry what the kept ones do not explain.
+
+    Parameters
+    ----------
+    covariance : array (N, N)
+        M, µV².
+    kept : array of bool (N,)
+        The kept channels.
+    shrinkage, scale : float
+        See :func:`whitening_matrix`.
+
+    Returns
+    -------
+    ndarray (N, N)
+    """
+    options = {"shrinkage": shrinkage, "scale": scale}
+    if kept.all() or not kept.any():
+        return whitening_matrix(covariance, **options)
+    k, r = np.flatnonzero(kept), np.flatnonzero(~kept)
+    within = covariance[np.ix_(k, k)]
+    across = covariance[np.ix_(r, k)]
+    slope = across @ np.linalg.pinv(within, rcond=_RANK_TOLERANCE, hermitian=True)
+    rest = whitening_matrix(covariance[np.ix_(r, r)] - slope @ across.T, **options)
+    out = np.zeros_like(covariance)
+    out[np.ix_(k, k)] = whitening_matrix(within, **options)
+    out[np.ix_(r, r)] = rest
+    out[np.ix_(r, k)] = -rest @ slope
+    return out
+
+
 def flat_channels(covariance):
     """Return which channels never move, from the diagonal of a covariance (N, N)."""
     variance = np.diag(covariance)
@@ -286,7 +325,7 @@ def flat_channels(covariance):
     return known & (np.nan_to_num(variance) <= limit)
 
 
-def apply_whitening(x, covariance, *, shrinkage, scale):
+def apply_whitening(x, covariance, *, shrinkage, scale, kept=None):
     """Whiten windows by a recording's mean covariance, whatever they miss.
 
     Each window is whitened by the part of the covariance that belongs to the channels
@@ -300,6 +339,8 @@ def apply_whitening(x, covariance, *, shrinkage, scale):
         NaN rows and columns for channels that are left out.
     shrinkage, scale : float
         See :func:`whitening_matrix`.
+    kept : array of bool (N,), optional
+        Channels whitened by themselves (:func:`nested_whitening`).
 
     Returns
     -------
@@ -319,7 +360,8 @@ def apply_whitening(x, covariance, *, shrinkage, scale):
         if not channels.size:
             continue
         part = covariance[np.ix_(channels, channels)]
-        matrix = whitening_matrix(part, shrinkage=shrinkage, scale=scale)
+        inner = np.ones(len(channels), bool) if kept is None else kept[channels]
+        matrix = nested_whitening(part, inner, shrinkage=shrinkage, scale=scale)
         rows = np.ix_(np.flatnonzero(inverse.ravel() == number), channels)
         work = np.promote_types(x.dtype, np.float32)  # half precision would overflow
         out[rows] = matrix.astype(work) @ x[rows].astype(work, copy=False)

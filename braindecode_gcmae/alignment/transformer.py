@@ -16,21 +16,26 @@ from braindecode_gcmae.alignment.formulas import (
     mean_covariance,
     window_covariances,
 )
+from braindecode_gcmae.montage import match_electrodes
 
 
 class ChannelMap:
     """The alignment of one recording: windows (N, T) or (B, N, T) in, the same out."""
 
-    def __init__(self, covariance, shrinkage, scale, before=None):
+    def __init__(self, covariance, shrinkage, scale, kept=None, before=None):
         self.covariance, self.shrinkage, self.scale = covariance, shrinkage, scale
-        self.before = before
+        self.kept, self.before = kept, before
 
     def __call__(self, x):
         x = np.asarray(x if self.before is None else self.before(x))
         x = x if x.dtype.kind == "f" else x.astype(np.float64)
         stacked = x[None] if x.ndim == 2 else x
         return apply_whitening(
-            stacked, self.covariance, shrinkage=self.shrinkage, scale=self.scale
+            stacked,
+            self.covariance,
+            shrinkage=self.shrinkage,
+            scale=self.scale,
+            kept=self.kept,
         ).reshape(x.shape)
 
 
@@ -64,8 +69,14 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         s, root mean square of the output's channels in µV; None keeps each recording's
         own. Epochs come out in volts, as MNE has them.
     groups_from : sequence of str
-        Columns that tell recordings apart, as far as they exist. Runs of a session
-        share the cap, and are taken together by default.
+        Columns that tell recordings apart, as far as they exist.
+    electrodes : list of str or of int, optional
+        Names (or rows) of electrodes that are whitened by themselves, the others by
+        what these leave unexplained: a student that keeps them sees the same numbers
+        in high-density windows as on its own cap, while the teacher sees white windows
+        of all electrodes. Needs the Euclidean mean.
+    ch_names : list of str, optional
+        Names of the channels of arrays.
 
     Notes
     -----
@@ -92,7 +103,9 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         sfreq=None,
         shrinkage="auto",
         scale=10.0,
-        groups_from=("subject", "session"),
+        groups_from=("subject", "session", "run"),
+        electrodes=None,
+        ch_names=None,
     ):
         self.metric = metric
         self.band = band
@@ -100,6 +113,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         self.shrinkage = shrinkage
         self.scale = scale
         self.groups_from = groups_from
+        self.electrodes = electrodes
+        self.ch_names = ch_names
 
     def fit(self, X=None, y=None, groups=None):
         """Check the arguments; nothing is learnt, neither from X nor from y."""
@@ -171,14 +186,40 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"groups_from must be a sequence of names, got {self.groups_from!r}"
             )
+        if self.electrodes is not None and self.metric != "euclid":
+            raise ValueError(
+                "electrodes= needs metric='euclid': a part of a Riemannian mean is not "
+                "the mean of the parts"
+            )
+
+    def _kept(self, names):
+        """Rows of ``electrodes`` as a mask, None if there are none."""
+        if self.electrodes is None:
+            return None
+        rows = list(self.electrodes)
+        if any(isinstance(row, str) for row in rows):
+            rows = match_electrodes(rows, names)
+        kept = np.zeros(len(names), bool)
+        kept[rows] = True
+        return kept
 
     def _array(self, x, groups, scale, sfreq, names=None):
-        names = names or [f"channel {i}" for i in range(x.shape[1])]
+        names = self._channel_names(x.shape[1]) if names is None else names
         out = np.empty_like(x)
         for label, rows in _split(groups, len(x)):
             part = x[rows]
             out[rows] = self._map(part, scale, sfreq, names, label)(part)
         return out
+
+    def _channel_names(self, n_chans):
+        if self.ch_names is None:
+            return [f"channel {i}" for i in range(n_chans)]
+        if len(self.ch_names) != n_chans:
+            raise ValueError(
+                f"ch_names has {len(self.ch_names)} names, the windows have {n_chans} "
+                "channels"
+            )
+        return list(self.ch_names)
 
     def _map(self, x, scale, sfreq, names, label):
         """Return the map of one recording (B, N, T)."""
@@ -216,7 +257,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
                     f"{where} has {n} windows of {x.shape[-1]} samples for {len(rows)} "
                     f"channels, too few to align by alone: shrinkage {shrinkage:.2g}"
                 )
-        return ChannelMap(full, shrinkage, scale)
+        return ChannelMap(full, shrinkage, scale, self._kept(names))
 
     def _epochs(self, epochs, groups):
         import mne
@@ -250,7 +291,11 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         """Return the grouping columns of a table, None where there are none."""
         names = [] if table is None else list(self.groups_from or ())
         found = [name for name in names if name in table.columns]
-        return table[found].to_numpy(dtype=object) if found else None
+        if not found:
+            return None
+        # A recording without a run or session is one; without a subject it is nobody's.
+        whole = {name: "" for name in found[1:]}
+        return table[found].astype(object).fillna(whole).to_numpy(dtype=object)
 
     def _dataset(self, dataset):
         """Return the dataset with each recording's map appended to its transform."""
@@ -267,11 +312,15 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         for label, rows in _split(groups, len(parts)):
             windows = [parts[r][i][0] for r in rows for i in range(len(parts[r]))]
             x = _as_windows(np.stack(windows))
-            names = [f"channel {i}" for i in range(x.shape[1])]
+            names = self._channel_names(x.shape[1])
             found = self._map(x, self.scale, self.sfreq, names, label)
             for row in rows:
                 aligned[row].transform = ChannelMap(
-                    found.covariance, found.shrinkage, found.scale, parts[row].transform
+                    found.covariance,
+                    found.shrinkage,
+                    found.scale,
+                    found.kept,
+                    parts[row].transform,
                 )
         return type(dataset)(aligned)
 
