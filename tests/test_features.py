@@ -1,5 +1,6 @@
 """Node features: MNE, scipy, textbook signals, and each power computed a second way."""
 
+import inspect
 import io
 import math
 
@@ -22,6 +23,7 @@ from braindecode_gcmae.features import (
 )
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
+N_BASIS = inspect.signature(TemporalFeatures).parameters["n_basis"].default
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +33,7 @@ def same_numbers_each_time():
         yield
 
 
-def everywhere(n_windows, n, n_basis=25, dtype=torch.float32):
+def everywhere(n_windows, n, n_basis=N_BASIS, dtype=torch.float32):
     """Electrodes with data, with any positions and any basis."""
     present = torch.ones(n_windows, n, dtype=torch.bool)
     positions = 0.09 * torch.randn(n_windows, n, 3, dtype=dtype)
