@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 from ..montage import canonical_name
 
-__all__ = ["check_arguments", "check_channel_names", "supersede"]
+__all__ = ["check_arguments", "check_channel_names", "check_counts", "supersede"]
 
 _CHANNEL_ARGUMENTS = ("n_chans", "chs_info", "ch_names")
 _TIME_ARGUMENTS = ("n_times", "input_window_seconds", "sfreq")
@@ -86,6 +86,21 @@ def _sizes(a: dict) -> dict[str, float]:
         * max(a["n_chans"], basis)
         * a.get("n_outputs", 1),
     }
+
+
+def check_counts(config: dict) -> None:
+    """Refuse lists of channels that no cap has, before they are looked at.
+
+    Raises
+    ------
+    ValueError
+        If a list of channels or electrodes is too long.
+    """
+    for name in ("chs_info", "ch_names", "electrodes"):
+        channels = config.get(name)
+        if isinstance(channels, list | tuple) and channels:
+            bounds = _INTEGERS["n_chans"]
+            _check_number(f"the length of {name}", len(channels), *bounds, integer=True)
 
 
 def check_channel_names(names: list[str]) -> None:

@@ -7,6 +7,7 @@ import inspect
 import json
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from ..montage import (
     match_electrodes,
     require_positions,
 )
-from .arguments import check_arguments, check_channel_names, supersede
+from .arguments import check_arguments, check_channel_names, check_counts, supersede
 from .checkpoint import (
     CheckpointError,
     load_weights,
@@ -57,8 +58,9 @@ class ElectrodeGraphModel:
     with ``from braindecode_gcmae import {name}``. Loading never runs code.
     """
 
-    network: ElectrodeGraphNetwork
-    final_layer: nn.Module
+    if TYPE_CHECKING:  # TorchScript cannot read a module's class as an annotation
+        network: ElectrodeGraphNetwork
+        final_layer: nn.Module
 
     def _build(self, ch_names: list[str] | None, **arguments) -> None:
         """Create ``network`` and ``final_layer`` from the model's arguments."""
@@ -75,6 +77,11 @@ class ElectrodeGraphModel:
             sfreq=self.sfreq,
             **{k: v for k, v in arguments.items() if k not in _CLASSES},
         )
+        # braindecode's getters are typed, and TorchScript refuses sfreq=160.
+        if self._sfreq is not None:
+            self._sfreq = float(self._sfreq)
+        if self._input_window_seconds is not None:
+            self._input_window_seconds = float(self._input_window_seconds)
         channels = self._channels(ch_names)
         if issubclass(arguments["graph"], GeometricGraph):
             _refuse_unplaced(channels, arguments["electrodes"])
@@ -241,6 +248,7 @@ class ElectrodeGraphModel:
             If a value is out of its range.
         """
         config = cls._with_classes(config)
+        check_counts(config)
         try:
             if config.get("chs_info") is not None:
                 config["chs_info"] = EEGModuleMixin._deserialize_chs_info(

@@ -53,7 +53,7 @@ def resolve_class(path: str) -> type[nn.Module]:
     CheckpointError
         If the path leaves those packages or is no ``nn.Module``.
     """
-    if not _inside(path) or not _DOTTED.fullmatch(path):
+    if not _inside(path) or len(path) > 200 or not _DOTTED.fullmatch(path):
         raise CheckpointError(
             f"the configuration names the class {path!r:.120}, which is not in "
             f"{', '.join(_PACKAGES)}: refused without importing it"

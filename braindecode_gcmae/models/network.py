@@ -122,6 +122,8 @@ class ElectrodeGraphNetwork(nn.Module):
         self.n_chans = channels if isinstance(channels, int) else len(channels)
         self.n_nodes = len(rows)
         self.n_times = n_times
+        segment = round(feature_arguments.get("segment_seconds", 1.0) * sfreq)
+        self.shortest = min(segment, n_times)  # samples; longer windows are welcome
         self.selects = electrodes is not None
         self.position_degree = position_degree
         self.electrode_dropout = electrode_dropout
@@ -171,6 +173,12 @@ class ElectrodeGraphNetwork(nn.Module):
             raise ValueError(
                 f"expected windows of shape (batch, channels, times), got "
                 f"{list(x.shape)}"
+            )
+        if x.shape[2] < self.shortest:
+            raise ValueError(
+                f"windows of shape {list(x.shape)} (batch, channels, times) are too "
+                f"short for the spectrum: the model was built for {self.n_times} "
+                f"samples and needs {self.shortest}"
             )
         x = x.to(self.positions.dtype)
         # Also false for NaN. Powers of larger values would overflow.

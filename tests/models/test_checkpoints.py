@@ -1,0 +1,404 @@
+"""What was saved comes back: on any montage, with any head, whole or not at all."""
+
+import json
+import os
+import sys
+import warnings
+
+import pytest
+import torch
+from model_helpers import (
+    BOTH,
+    HD,
+    LD,
+    N_TIMES,
+    SFREQ,
+    SMALL,
+    build,
+    logits,
+    windows,
+)
+from torch import nn
+
+from braindecode_gcmae import GCMAEStudent, GCMAETeacher
+from braindecode_gcmae.encoders import ChebyshevEncoder, GraphTransformerEncoder
+from braindecode_gcmae.features import SpectralFeatures
+from braindecode_gcmae.graph import GeometricGraph
+from braindecode_gcmae.models import CheckpointError, MeanReadout
+from braindecode_gcmae.montage import make_chs_info, standard_positions
+
+CAP_64 = sorted(standard_positions())[:64]
+UNSEEN = {
+    "19 of another cap": HD,
+    "8 of another cap": "F3 F4 C3 Cz C4 P3 Pz P4".split(),
+    "one": ["Oz"],
+    "128": sorted(standard_positions())[100:228],
+}
+
+
+def same_weights(first, second, but=()):
+    first, second = first.state_dict(), second.state_dict()
+    assert first.keys() == second.keys()
+    return all(
+        torch.equal(first[name], second[name])
+        for name in first
+        if not name.startswith(tuple(but))
+    )
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A student on 64 electrodes whose statistics were learnt, and its folder."""
+    model = build(names=CAP_64).train()
+    model(windows(8, 64))
+    model.eval().save_pretrained(tmp_path / "saved")
+    return model, tmp_path / "saved"
+
+
+# ----------------------------------------------------------------- round trips
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_saved_model_comes_back_bit_for_bit(cls, tmp_path):
+    model = build(cls, electrodes=LD)
+    assert model.save_pretrained(tmp_path / "deep" / "folder") is None
+    again = cls.from_pretrained(tmp_path / "deep" / "folder")
+    assert same_weights(model, again) and not again.training
+    assert torch.equal(logits(model, windows()), logits(again, windows()))
+    assert again.get_config() == model.get_config()
+    assert torch.equal(
+        logits(cls.from_pretrained(str(tmp_path / "deep" / "folder")), windows()),
+        logits(model, windows()),
+    )
+
+
+def test_a_checkpoint_is_json_and_safetensors_and_a_card(trained):
+    _, folder = trained
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architecture"] == "GCMAEStudent"
+    assert (
+        config["encoder"]
+        == ("braindecode_gcmae.encoders.GraphTransformerEncoder")
+        == f"{GraphTransformerEncoder.__module__}.GraphTransformerEncoder"
+    )
+
+
+def test_saving_does_not_touch_the_model_or_a_written_card(trained):
+    model, folder = trained
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    (folder / "README.md").write_text("mine")
+    model.train().save_pretrained(folder)
+    assert (folder / "README.md").read_text() == "mine"
+    assert model.training
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_the_statistics_of_the_features_are_part_of_the_checkpoint(trained):
+    model, folder = trained
+    fresh = build(names=CAP_64)
+    assert not torch.equal(logits(model, windows(2, 64)), logits(fresh, windows(2, 64)))
+    again = GCMAEStudent.from_pretrained(folder)
+    assert torch.equal(logits(model, windows(2, 64)), logits(again, windows(2, 64)))
+
+
+# --------------------------------------------------------- another montage
+@pytest.mark.parametrize("cap", UNSEEN)
+def test_a_checkpoint_of_64_loads_on_any_cap(trained, cap):
+    model, folder = trained
+    names = UNSEEN[cap]
+    loaded = GCMAEStudent.from_pretrained(folder, chs_info=make_chs_info(names))
+    assert same_weights(model, loaded) and loaded.n_chans == len(names)
+    out = logits(loaded, windows(2, len(names)))
+    assert out.shape == (2, 3) and torch.isfinite(out).all()
+
+
+def test_a_subset_of_the_cap_is_those_electrodes(trained):
+    model, folder = trained
+    few = CAP_64[5:13]
+    loaded = GCMAEStudent.from_pretrained(folder, ch_names=few)
+    chosen = GCMAEStudent.from_pretrained(folder, electrodes=few)
+    x = windows(2, 64)
+    assert torch.equal(logits(loaded, x[:, 5:13]), logits(chosen, x))
+
+
+def test_a_checkpoint_loads_on_electrodes_without_names(trained):
+    with pytest.warns(UserWarning, match="no chs_info or ch_names"):
+        loaded = GCMAEStudent.from_pretrained(trained[1], n_chans=5)
+    assert logits(loaded, windows(2, 5)).shape == (2, 3)
+
+
+def test_saved_electrodes_are_kept_where_the_new_montage_has_them(tmp_path):
+    build(electrodes=LD).save_pretrained(tmp_path)
+    other = GCMAEStudent.from_pretrained(tmp_path, ch_names=[*CAP_64[:9], *LD])
+    assert other.node_channels() == LD
+    without = GCMAEStudent.from_pretrained(tmp_path, ch_names=["Oz", "C3"])
+    assert without.node_channels() == ["Oz", "C3"]
+    asked = GCMAEStudent.from_pretrained(tmp_path, electrodes=["Cz"])
+    assert asked.node_channels()[0]["ch_name"] == "Cz"
+
+
+# -------------------------------------------------------- another head or rate
+@pytest.mark.parametrize("cls", BOTH)
+def test_another_number_of_classes_gets_a_new_head_on_the_saved_body(cls, tmp_path):
+    model = build(cls)
+    model.save_pretrained(tmp_path)
+    loaded = cls.from_pretrained(tmp_path, n_outputs=5)
+    assert loaded.n_outputs == 5 and logits(loaded, windows()).shape == (4, 5)
+    body = {k: v for k, v in loaded.state_dict().items() if "final_layer" not in k}
+    own = model.state_dict()
+    assert body and all(torch.equal(own[name], v) for name, v in body.items())
+
+
+def test_no_outputs_means_embeddings_and_no_saved_head(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path / "with")
+    encoder = GCMAEStudent.from_pretrained(tmp_path / "with", n_outputs=None)
+    features = model(windows(), return_features=True)["features"]
+    assert torch.equal(logits(encoder, windows()), features)
+    encoder.save_pretrained(tmp_path / "without")
+    again = GCMAEStudent.from_pretrained(tmp_path / "without")
+    assert torch.equal(logits(again, windows()), features)
+    assert not any("final_layer" in name for name in again.state_dict())
+    head = GCMAEStudent.from_pretrained(tmp_path / "without", n_outputs=2)
+    assert logits(head, windows()).shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"sfreq": 256}, (256, 2.0)),
+        ({"n_times": 640}, (SFREQ, 5.0)),
+        ({"input_window_seconds": 4.0}, (SFREQ, 4.0)),
+        ({"sfreq": 100, "n_times": 301}, (100, 3.01)),
+        ({"n_times": 480, "input_window_seconds": 3.0}, (160, 3.0)),
+    ],
+)
+@pytest.mark.parametrize("leave_out", ["input_window_seconds", "sfreq", "n_times"])
+def test_rate_and_length_of_the_caller_supersede_the_saved(
+    tmp_path, given, expected, leave_out
+):
+    own = {"sfreq": SFREQ, "n_times": N_TIMES, "input_window_seconds": 2.0}
+    model = build(**{**own, leave_out: None})
+    model.save_pretrained(tmp_path)
+    loaded = GCMAEStudent.from_pretrained(tmp_path, **given)
+    assert (loaded.sfreq, loaded.input_window_seconds) == pytest.approx(expected)
+    assert same_weights(model, loaded)
+    x = windows(2, n_times=loaded.n_times)
+    assert torch.isfinite(logits(loaded, x)).all()
+
+
+def test_a_new_head_is_saved_with_its_size(tmp_path):
+    model = build()
+    model.reset_head(7)
+    assert model.n_outputs == 7 and model.get_config()["n_outputs"] == 7
+    model.save_pretrained(tmp_path)
+    again = GCMAEStudent.from_pretrained(tmp_path)
+    assert torch.equal(logits(model, windows()), logits(again, windows()))
+
+
+# -------------------------------------------------------------- configuration
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_configuration_survives_json(cls):
+    model = build(
+        cls,
+        electrodes=LD,
+        features=SpectralFeatures,
+        graph=GeometricGraph,
+        encoder=ChebyshevEncoder,
+        readout=MeanReadout,
+        activation=nn.ELU,
+        f_min=5.0,
+    )
+    config = json.loads(json.dumps(model.get_config()))
+    again = cls.from_config(config)
+    assert again.get_config() == model.get_config()
+    shapes = {k: v.shape for k, v in model.state_dict().items()}
+    assert {k: v.shape for k, v in again.state_dict().items()} == shapes
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(logits(again.eval(), windows()), logits(model, windows()))
+    assert config == json.loads(json.dumps(model.get_config())), "changed its argument"
+
+
+@pytest.mark.parametrize("name", ["GCNConv", "ChebConv", "GraphConv", "GATConv"])
+def test_a_torch_geometric_convolution_is_an_encoder(name, tmp_path):
+    import torch_geometric.nn as pyg
+
+    model = build(encoder=getattr(pyg, name))
+    x = windows()
+    assert torch.isfinite(logits(model, x)).all()
+    assert getattr(pyg, name).__module__ in model.get_config()["encoder"]
+    model.save_pretrained(tmp_path)
+    again = GCMAEStudent.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits(again, x), logits(model, x))
+    broken = x.clone()
+    broken[0, 3] = float("nan")
+    assert torch.isfinite(logits(model, broken)).all()
+
+
+class OwnReadout(MeanReadout):
+    """A class outside the four packages."""
+
+
+def test_a_class_of_ones_own_is_given_again_when_loading(tmp_path):
+    model = build(readout=OwnReadout)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="OwnReadout"):
+        GCMAEStudent.from_pretrained(tmp_path)
+    again = GCMAEStudent.from_pretrained(tmp_path, readout=OwnReadout)
+    assert torch.equal(logits(again, windows()), logits(model, windows()))
+
+
+# ------------------------------------------------------------ what is reported
+def test_the_number_of_matched_tensors_is_reported(trained, caplog):
+    model, folder = trained
+    with caplog.at_level("INFO", logger="braindecode_gcmae"):
+        GCMAEStudent.from_pretrained(folder)
+    n = len(model.state_dict())
+    assert f"{n} of {n} tensors matched" in caplog.text
+
+
+def test_tensors_that_are_not_in_the_file_are_named(trained, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model, folder = trained
+    state = load_file(folder / "model.safetensors")
+    gone = state.pop("network.token.token")
+    save_file(state, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    del config["weights_sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match=r"keep.*network\.token\.token"):
+        loaded = GCMAEStudent.from_pretrained(folder)
+    assert loaded.network.token.token.shape == gone.shape
+
+
+def test_loading_a_whole_checkpoint_warns_of_nothing(trained):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        GCMAEStudent.from_pretrained(trained[1])
+
+
+def test_a_checkpoint_without_a_digest_of_a_model_without_names(tmp_path):
+    build(names=None, n_chans=4).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name in ("weights_sha256", "architecture", "format_version"):
+        del config[name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="no chs_info"):
+        assert GCMAEStudent.from_pretrained(tmp_path).n_chans == 4
+
+
+# -------------------------------------------------------------- interruption
+class Killed(BaseException):
+    """Stands for a signal or a full disk at a certain moment."""
+
+
+@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_an_interrupted_save_leaves_a_whole_checkpoint(
+    trained, monkeypatch, moment, call
+):
+    old, folder = trained
+    new = build(names=CAP_64, seed=9)
+    real, calls = getattr(os, call), []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) > moment:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(os, call, dying)
+    died = False
+    try:
+        new.save_pretrained(folder)
+    except Killed:
+        died = True
+    monkeypatch.undo()
+    assert died == (moment < 2)
+    loaded = GCMAEStudent.from_pretrained(folder)
+    assert same_weights(loaded, old) or same_weights(loaded, new)
+    assert same_weights(loaded, new) or moment == 0 or call == "fsync"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_interrupted_save_of_another_architecture_is_consistent(
+    trained, monkeypatch
+):
+    """Weights and configuration always belong together."""
+    _, folder = trained
+    new = build(emb_dim=8, names=LD, n_outputs=2)
+    real, calls = os.replace, []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "replace", dying)
+    with pytest.raises(Killed):
+        new.save_pretrained(folder)
+    monkeypatch.undo()
+    loaded = GCMAEStudent.from_pretrained(folder)
+    x = windows(2, len(LD))
+    assert torch.equal(logits(loaded, x), logits(new, x))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_full_disk_is_an_error_and_leaves_the_old_checkpoint(
+    trained, monkeypatch, file
+):
+    import errno
+
+    from braindecode_gcmae.models import checkpoint
+
+    old, folder = trained
+    real = checkpoint.replace_file
+
+    def full(path, write):
+        def write_half(name):
+            with open(name, "wb") as stream:
+                stream.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", name)
+
+        real(path, write_half if path.name == file else write)
+
+    monkeypatch.setattr(checkpoint, "replace_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        build(names=CAP_64, seed=9).save_pretrained(folder)
+    monkeypatch.undo()
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    loaded = GCMAEStudent.from_pretrained(folder)
+    assert same_weights(loaded, old) == (file == "model.safetensors")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        build().save_pretrained(blocked)
+    with pytest.raises(OSError):
+        build().save_pretrained(blocked / "below")
+    assert blocked.read_text() == "in the way"
+    if sys.platform != "win32" and os.geteuid():  # root may write anywhere
+        (tmp_path / "closed").mkdir(mode=0o500)
+        with pytest.raises(PermissionError, match="closed"):
+            build().save_pretrained(tmp_path / "closed")
+        assert list((tmp_path / "closed").iterdir()) == []
+
+
+def test_a_saved_file_has_the_usual_permissions(trained):
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in trained[1].iterdir():
+        if sys.platform != "win32":
+            assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_teacher_and_the_student_are_different_checkpoints(tmp_path):
+    GCMAETeacher(
+        n_outputs=2, ch_names=LD, n_times=N_TIMES, sfreq=SFREQ, **SMALL
+    ).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="GCMAETeacher.*not a GCMAEStudent"):
+        GCMAEStudent.from_pretrained(tmp_path)
