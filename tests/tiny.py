@@ -5,8 +5,15 @@ import warnings
 import mne
 import numpy as np
 import torch
+from braindecode import EEGClassifier
 
-from braindecode_gcmae import GCMAEPretrainer, GCMAEStudent, GCMAETeacher
+from braindecode_gcmae import (
+    GCMAEPretrainer,
+    GCMAEStudent,
+    GCMAETeacher,
+    TopologyDistillation,
+)
+from braindecode_gcmae.callbacks.hooks import unwrap
 from braindecode_gcmae.models import JointPretraining
 
 NAMES = ["F3", "F4", "C3", "Cz", "C4", "Pz"]
@@ -117,3 +124,43 @@ def weights(module):
     """All parameters and buffers in one vector."""
     state = module.state_dict().values()
     return torch.cat([v.detach().double().flatten() for v in state])
+
+
+X, Y = labelled()
+
+
+def classifier(module=GCMAEStudent, seed=3, callbacks=None, cls=EEGClassifier, **given):
+    """An EEGClassifier whose training is the same in every call."""
+    arguments = {
+        "module__ch_names": NAMES,
+        "module__sfreq": SFREQ,
+        **small("module"),
+        "optimizer": torch.optim.AdamW,
+        "lr": 1e-2,
+        "max_epochs": 2,
+        "batch_size": 8,
+        "train_split": None,
+        "verbose": 0,
+        "callbacks": callbacks,
+        **given,
+    }
+    if module is GCMAEStudent:
+        arguments.setdefault("module__electrodes", FEW)
+    if isinstance(module, torch.nn.Module):
+        arguments = {k: v for k, v in arguments.items() if not k.startswith("module__")}
+    return cls(module, **arguments)
+
+
+def fit(net, seed=0, x=X, y=Y):
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(seed)
+        net.fit(x, y)
+    return net
+
+
+def distil(t=None, **arguments):
+    return [("distil", TopologyDistillation(t or teacher(), **arguments))]
+
+
+def vector(net):
+    return weights(unwrap(net.module_))

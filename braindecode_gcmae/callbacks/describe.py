@@ -67,8 +67,9 @@ def _describe_dataset(x) -> str:
 def _describe_net(net) -> str:
     if getattr(net, "initialized_", False):
         return f"{type(net).__name__}({describe(net.module_)})"
+    # skorch lists private sets, too, whose order is another in every process.
     parameters = sorted(net.get_params(deep=False).items())
-    told = ", ".join(f"{name}={describe(value)}" for name, value in parameters)
+    told = ", ".join(f"{k}={describe(v)}" for k, v in parameters if k[0] != "_")
     return f"{type(net).__name__}({told})"
 
 
@@ -94,6 +95,8 @@ def describe(value) -> str:
         return _describe_net(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(describe, value))}]"
+    if isinstance(value, set | frozenset):
+        return f"set{sorted(map(describe, value))}"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{k}: {describe(v)}' for k, v in value.items())}}}"
     if isinstance(value, functools.partial):

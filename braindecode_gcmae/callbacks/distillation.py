@@ -175,10 +175,10 @@ class TopologyDistillation(AuxiliaryLoss):
         given = teacher.get_params_for("module")
         inherited = {}
         if not isinstance(teacher.module, nn.Module):
-            if not any(name in given for name in _CHANNELS):
+            if all(given.get(name) is None for name in _CHANNELS):
                 config = student._braindecode_init_kwargs
                 inherited = {n: config[n] for n in _CHANNELS if config[n] is not None}
-            inherited["sfreq"] = given.get("sfreq", student.sfreq)
+            inherited["sfreq"] = given.get("sfreq") or student.sfreq
         teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
         start = _pretrained_teacher(net)
         if start is not None:

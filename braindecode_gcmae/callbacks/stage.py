@@ -2,13 +2,11 @@
 
 import copy
 
-import mne
 import torch
 from skorch.callbacks import Callback
 
 from ..models import GCMAETeacher
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
-from ..pretraining.data import subject_ids
 from .describe import DescribedCallback
 from .hooks import unwrap
 
@@ -111,11 +109,7 @@ class GCMAEPretraining(DescribedCallback, Callback):
 
     def _windows(self, X) -> UnlabelledWindows:
         """The fold's windows and the unlabelled ones, with their subjects."""
-        ids = None
-        if isinstance(X, mne.BaseEpochs) and set(X.get_channel_types()) != {"eeg"}:
-            # The net sees all channels; so must its pretraining.
-            ids, X = subject_ids(X, len(X)), X.get_data(units="uV")
-        parts = [UnlabelledWindows(X, ids)]
+        parts = [UnlabelledWindows(X)]
         if self.unlabelled is not None:
             parts.append(UnlabelledWindows(self.unlabelled, self.groups))
         return UnlabelledWindows.join(parts)

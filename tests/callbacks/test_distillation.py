@@ -18,54 +18,15 @@ from skorch.callbacks import (
     ProgressBar,
 )
 from skorch.dataset import ValidSplit
-from tiny import FEW, NAMES, SFREQ, labelled, small, student, teacher, weights
+from tiny import X, Y, classifier, distil, fit, labelled, student, teacher, vector
 from torch import nn
 
-from braindecode_gcmae import GCMAEStudent, GCMAETeacher, TopologyDistillation
+from braindecode_gcmae import GCMAETeacher, TopologyDistillation
 from braindecode_gcmae.callbacks.hooks import unwrap
-
-X, Y = labelled()
-
-
-def classifier(module=GCMAEStudent, seed=3, callbacks=None, cls=EEGClassifier, **given):
-    """An EEGClassifier whose training is the same in every call."""
-    arguments = {
-        "module__ch_names": NAMES,
-        "module__sfreq": SFREQ,
-        **small("module"),
-        "optimizer": torch.optim.AdamW,
-        "lr": 1e-2,
-        "max_epochs": 2,
-        "batch_size": 8,
-        "train_split": None,
-        "verbose": 0,
-        "callbacks": callbacks,
-        **given,
-    }
-    if module is GCMAEStudent:
-        arguments.setdefault("module__electrodes", FEW)
-    if isinstance(module, nn.Module):
-        arguments = {k: v for k, v in arguments.items() if not k.startswith("module__")}
-    return cls(module, **arguments)
 
 
 def pickled(net):
     return pickle.loads(pickle.dumps(net))
-
-
-def fit(net, seed=0, x=X, y=Y):
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(seed)
-        net.fit(x, y)
-    return net
-
-
-def distil(t=None, **arguments):
-    return [("distil", TopologyDistillation(t or teacher(), **arguments))]
-
-
-def vector(net):
-    return weights(unwrap(net.module_))
 
 
 def hooks_of(net):
