@@ -1,0 +1,317 @@
+"""Electrode graphs on a head, and what separates a student's from its teacher's."""
+
+import numpy as np
+import torch
+
+from ..graph import binarise, topology_pairs
+from ..montage import match_electrodes
+from ..selection import mean_graph
+from ..selection.teacher import unwrap
+from .heads import (
+    colour_bar,
+    dots,
+    draw_head,
+    draw_nodes,
+    edge_paths,
+    locate,
+    node_radius,
+    readable_on,
+    write_names,
+)
+from .style import GREY, PALETTE, accent, new_axes
+
+__all__ = ["plot_electrode_graph", "plot_topology_gap"]
+
+_NAMED = 72  # electrodes: with more, only the kept ones are named
+
+
+def plot_electrode_graph(
+    adjacency,
+    channels=None,
+    *,
+    windows=None,
+    density: float | None = None,
+    threshold: float | None = None,
+    top_k: int | None = None,
+    node_values=None,
+    node_label: str = "",
+    kept=None,
+    names: bool | None = None,
+    cmap: str = "viridis_r",
+    ax=None,
+):
+    """Draw the strongest edges of an electrode graph on an MNE head.
+
+    Width, opacity and colour of an edge grow with its weight; with ``node_values`` the
+    colour belongs to the electrodes instead.
+
+    Parameters
+    ----------
+    adjacency : array (N, N), or model, fitted net or pretrainer
+        Absolute weights count, in the stronger direction. Of a model: the mean graph
+        over ``windows`` (see :func:`~braindecode_gcmae.selection.mean_graph`).
+    channels : list of str or of dict, or ndarray (N, 3), optional
+        Names, ``chs_info`` entries, or positions in metres; not needed with a model.
+    windows : array (B, C, T) in µV, mne.Epochs or dataset, optional
+        For a model.
+    density, threshold, top_k : optional
+        Share of pairs, smallest weight relative to the largest, or number of edges
+        shown. Default: the 3 N strongest, six per electrode on average.
+    node_values : array (N,), optional
+        Colours the electrodes, e.g. by importance.
+    node_label : str
+        Quantity and unit of ``node_values``.
+    kept : list of str or of int, optional
+        Electrodes to highlight.
+    names : bool, optional
+        Write the names of the electrodes; default up to 72, else of the kept ones.
+    cmap : str
+        Of edges or ``node_values``.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If positions are unknown, shapes do not fit, or two ways to choose edges are
+        given.
+    """
+    adjacency, channels = _graph(adjacency, channels, windows)
+    xy, labels = locate(channels, len(adjacency))
+    pairs, weights = _strongest(adjacency, density, threshold, top_k)
+    if node_values is not None and np.shape(node_values) != (len(xy),):
+        raise ValueError(
+            f"node_values must hold one value for each of the {len(xy)} electrodes, "
+            f"got shape {np.shape(node_values)}"
+        )
+    rows = _rows(kept, channels, labels)
+    (ax,) = new_axes(ax, 1, 6.6, 5.3)
+    draw_head(ax)
+    lines = _draw_edges(
+        ax, xy, pairs, weights, cmap=cmap if node_values is None else None
+    )
+    radius, ink = node_radius(xy), "black"
+    rim = np.where(np.isin(np.arange(len(xy)), rows), accent, "0.35")
+    width = np.where(np.isin(np.arange(len(xy)), rows), 2.2, 0.8)
+    if node_values is None:
+        face = np.full(len(xy), "white", dtype="<U9")
+        face[rows] = "#FBE0CF"
+        draw_nodes(ax, xy, radius=radius, face=list(face), edge=list(rim), width=width)
+        if len(pairs):
+            colour_bar(ax, lines, "edge weight")
+    else:
+        discs = draw_nodes(
+            ax, xy, radius=radius, face=node_values, edge=list(rim), width=width,
+            cmap=cmap,
+        )  # fmt: skip
+        discs.set_clim(np.min(node_values), np.max(node_values))
+        colour_bar(ax, discs, node_label or "electrode value")
+        ink = readable_on(discs.to_rgba(np.asarray(node_values, dtype=float)))
+    named = range(len(xy)) if (len(xy) <= _NAMED if names is None else names) else rows
+    if names is not False and len(named):
+        named = list(named)
+        ink = ink if isinstance(ink, str) else [ink[row] for row in named]
+        shown = [labels[row] for row in named]
+        write_names(ax, xy[named], shown, radius=radius, colours=ink)
+    return ax
+
+
+def plot_topology_gap(
+    student,
+    teacher,
+    windows=None,
+    *,
+    channels=None,
+    kept=None,
+    density: float | None = None,
+    threshold: float | None = None,
+    axes=None,
+):
+    r"""Compare a student's graph with its teacher's on the electrodes they share.
+
+    Three heads: the pairs that the teacher links, directly or through an electrode that
+    the student lacks (Eq. 9-12, :func:`~braindecode_gcmae.graph.topology_pairs`); the
+    student's strongest edges; and which of them agree, with the overlap
+    :math:`|P \cap E| / |P \cup E|` (Jaccard).
+
+    Parameters
+    ----------
+    student, teacher : model or fitted net, or arrays (n, n) and (m, m)
+    windows : array (B, m, T) in µV, mne.Epochs or dataset, optional
+        For models.
+    channels : list of str or of dict, or ndarray (m, 3), optional
+        The teacher's electrodes; not needed with models.
+    kept : list of str or of int, optional
+        The student's electrodes, in its order; not needed with models.
+    density, threshold : float, optional
+        How graphs become edges, as in ``topology_pairs``. By default a tenth of the
+        teacher's pairs, and as many edges of the student as the teacher links: the
+        figure then shows which edges differ, not how many.
+    axes : sequence of three matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    ndarray of three matplotlib.axes.Axes
+    """
+    teacher_graph, channels = _graph(teacher, channels, windows)
+    if not isinstance(student, np.ndarray | torch.Tensor | list):
+        kept = unwrap(student)[0].node_channels() if kept is None else kept
+    student_graph, _ = _graph(student, channels, windows)
+    xy, labels = locate(channels, len(teacher_graph))
+    rows = list(range(len(xy))) if kept is None else _rows(kept, channels, labels)
+    direct, linked, own = _pairs(student_graph, teacher_graph, rows, density, threshold)
+    shared = xy[rows]
+    radius = node_radius(shared)
+    axes = new_axes(axes, 3, 4.0, 4.9)
+    both, union = linked & own, linked | own
+    overlap = both.sum() / union.sum() if union.any() else 1.0
+    groups = (
+        [
+            ("direct", direct, PALETTE[0], "-"),
+            ("through removed ones", linked & ~direct, PALETTE[0], (0, (2, 1.5))),
+        ],
+        [("edge", own, PALETTE[0], "-")],
+        [
+            ("both", both, GREY, "-"),
+            ("teacher only", linked & ~own, PALETTE[1], "-"),
+            ("student only", own & ~linked, PALETTE[0], (0, (2, 1.5))),
+        ],
+    )
+    n, m = len(rows), len(xy)
+    titles = (
+        f"teacher, {m} electrodes",
+        f"student, {n} electrodes",
+        f"overlap (Jaccard) {overlap:.2f}",
+    )
+    removed = np.setdiff1d(np.arange(m), rows)
+    for ax, group, title in zip(axes, groups, titles, strict=True):
+        draw_head(ax)
+        if ax is axes[0]:
+            dots(ax, xy[removed])
+        # A legend of what is there; of everything where there is nothing.
+        group = [entry for entry in group if entry[1].any()] or group[:1]
+        for label, chosen, colour, dash in group:
+            _draw_pairs(ax, shared, chosen, colour, dash, label)
+        draw_nodes(ax, shared, radius=radius, face="white")
+        write_names(ax, shared, [labels[row] for row in rows], radius=radius)
+        ax.set_title(title, fontsize=11)
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.04),
+            ncols=len(group),
+            frameon=False,
+            fontsize=8,
+            handlelength=2.2,
+            columnspacing=1.0,
+        )
+    return axes
+
+
+def _graph(graph, channels, windows):
+    """Adjacency (N, N) and channels, of an array or of a model."""
+    if not isinstance(graph, np.ndarray | torch.Tensor | list):
+        model = unwrap(graph)[0]
+        if channels is None:
+            channels = model.node_channels()
+        return mean_graph(model, windows), channels
+    if isinstance(graph, torch.Tensor):
+        graph = graph.detach().cpu().numpy()
+    graph = np.abs(np.asarray(graph, dtype=float))
+    if graph.ndim != 2 or graph.shape[0] != graph.shape[1]:
+        raise ValueError(f"adjacency must be (N, N), got shape {graph.shape}")
+    if channels is None:
+        raise ValueError("whose adjacency is it? Pass channels= (names or positions)")
+    return np.maximum(graph, graph.T), channels
+
+
+def _rows(kept, channels, labels) -> list[int]:
+    """Rows of electrodes given by name or by row."""
+    if kept is None or len(kept) == 0:
+        return []
+    if all(isinstance(k, int | np.integer) for k in kept):
+        return [int(k) for k in kept]
+    by_position = isinstance(channels, np.ndarray) and channels.dtype.kind == "f"
+    return match_electrodes(list(kept), labels if by_position else list(channels))
+
+
+def _strongest(adjacency, density, threshold, top_k):
+    """Pairs (E, 2) and weights (E,) of the edges shown, weakest first."""
+    if sum(way is not None for way in (density, threshold, top_k)) > 1:
+        raise ValueError("give one of density, threshold and top_k")
+    n = len(adjacency)
+    pairs = np.argwhere(np.triu(np.ones((n, n), dtype=bool), 1))
+    weights = adjacency[pairs[:, 0], pairs[:, 1]]
+    if density is not None or threshold is not None:
+        mask = binarise(
+            torch.as_tensor(adjacency), density=density, threshold=threshold
+        ).numpy()
+        shown = np.flatnonzero(mask[pairs[:, 0], pairs[:, 1]])
+    else:
+        limit = 3 * n if top_k is None else top_k
+        shown = np.argsort(-weights, kind="stable")[:limit]
+    shown = shown[weights[shown] > 0]
+    shown = shown[np.argsort(weights[shown], kind="stable")]
+    return pairs[shown], weights[shown]
+
+
+def _pairs(student, teacher, rows, density, threshold):
+    """Teacher's direct pairs, all its pairs, and the student's edges: bool (n, n)."""
+    if len(student) != len(rows):
+        raise ValueError(
+            f"the student has {len(student)} nodes, but {len(rows)} electrodes of the "
+            "teacher are kept: pass kept= in the student's order"
+        )
+    chosen = {"density": density, "threshold": threshold}
+    student, teacher = torch.as_tensor(student), torch.as_tensor(teacher)
+    linked, _ = topology_pairs(student, teacher, torch.tensor(rows), **chosen)
+    direct = binarise(teacher, **chosen)[rows][:, rows]
+    direct = (direct | direct.T) & linked
+    if density is None and threshold is None:
+        n_edges = int(linked.sum()) // 2
+        pairs, _ = _strongest(student.numpy(), None, None, n_edges)
+        own = torch.zeros_like(linked)
+        own[pairs[:, 0], pairs[:, 1]] = True
+        own = own | own.T
+    else:
+        own = binarise(student, **chosen)
+    return direct.numpy(), linked.numpy(), own.numpy()
+
+
+def _draw_edges(ax, xy, pairs, weights, *, cmap):
+    from matplotlib.collections import LineCollection
+
+    low, high = (weights.min(), weights.max()) if len(weights) else (0.0, 1.0)
+    rank = (weights - low) / (high - low) if high > low else np.ones(len(weights))
+    lines = LineCollection(
+        edge_paths(xy, pairs, node_radius(xy)),
+        linewidths=0.6 + 2.9 * rank,
+        alpha=0.4 + 0.55 * rank if len(rank) else None,
+        zorder=1,
+    )
+    if cmap is None:
+        lines.set_color("0.45")
+    else:
+        lines.set_cmap(cmap)
+        lines.set_array(weights)
+        lines.set_clim(low if high > low else 0.0, high)
+    ax.add_collection(lines)
+    return lines
+
+
+def _draw_pairs(ax, xy, chosen, colour, dash, label):
+    from matplotlib.collections import LineCollection
+
+    pairs = np.argwhere(np.triu(chosen, 1))
+    lines = LineCollection(
+        edge_paths(xy, pairs, node_radius(xy)),
+        colors=colour,
+        linestyles=[dash],
+        linewidths=2.0,
+        zorder=1,
+    )
+    lines.set_label(f"{label} ({len(pairs)})")
+    ax.add_collection(lines)
+    return lines

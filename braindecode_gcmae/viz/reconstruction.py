@@ -1,0 +1,157 @@
+"""What in-painting made of masked electrodes."""
+
+import numpy as np
+
+from .heads import (
+    RADIUS,
+    colour_bar,
+    draw_head,
+    draw_map,
+    draw_nodes,
+    locate,
+    node_radius,
+    readable_on,
+    write_names,
+)
+from .style import GREY, PALETTE, accent, new_axes, tidy
+
+__all__ = ["plot_reconstruction"]
+
+_MAPPED = 16  # electrodes: with fewer, discs instead of an interpolated map
+_LISTED = 24
+
+
+def masked_correlation(target: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    r"""Per electrode, the correlation of before and after over windows.
+
+    .. math:: r_i = \frac{\sum_{bf} \tilde x_{bif} \tilde y_{bif}}
+              {\sqrt{\sum_{bf} \tilde x_{bif}^2 \sum_{bf} \tilde y_{bif}^2}}
+
+    with each feature less its mean over windows: what the average window looks like
+    earns nothing. With one window: less the mean over features.
+
+    Parameters
+    ----------
+    target, reconstruction : ndarray, shape (n, N, F)
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        0 where nothing varies.
+    """
+    axis = 0 if len(target) > 1 else 2
+    x = target - target.mean(axis, keepdims=True)
+    y = reconstruction - reconstruction.mean(axis, keepdims=True)
+    norm = np.sqrt((x**2).sum((0, 2)) * (y**2).sum((0, 2)))
+    return (x * y).sum((0, 2)) / np.where(norm > 0, norm, np.inf)
+
+
+def plot_reconstruction(
+    reconstruction,
+    channels=None,
+    *,
+    window: int | None = None,
+    feature: int | slice | None = None,
+    cmap: str = "RdBu_r",
+    axes=None,
+):
+    """Draw masked electrodes before and after in-painting, and how well it went.
+
+    Two heads in the same colours: the features as they were, and with the masked
+    electrodes (ringed) replaced by their reconstruction; then, for each masked
+    electrode, the correlation of the two over windows.
+
+    Parameters
+    ----------
+    reconstruction : Reconstruction
+        What ``GCMAEPretrainer.reconstruct`` returns.
+    channels : list of str or of dict, or model, optional
+        Names; default those of the nearest 10-05 sites.
+    window : int, optional
+        The window on the heads; default their mean.
+    feature : int or slice, optional
+        The node features on the heads; default their mean.
+    cmap : str
+        Diverging.
+    axes : sequence of three matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    ndarray of three matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If no electrode was masked or positions are unknown.
+    """
+    target, rebuilt, masked, positions = reconstruction
+    masked = np.asarray(masked, dtype=bool)
+    if not masked.any():
+        raise ValueError("no electrode was masked: nothing to compare")
+    xy, names = locate(positions, len(masked))
+    if channels is not None:
+        names = locate(channels, len(masked))[1]
+    before, after = (_values(part, window, feature) for part in (target, rebuilt))
+    after = np.where(masked, after, before)
+    limit = max(np.abs(before).max(), np.abs(after).max()) or 1.0
+    axes = new_axes(axes, 3, 3.9, 4.0, ratios=[1, 1.25, 0.75])
+    for ax, values, title in zip(
+        axes[:2],
+        (before, after),
+        ("before", "ringed electrodes in-painted"),
+        strict=True,
+    ):
+        image = _head(ax, values, xy, names, masked, cmap=cmap, limit=limit)
+        ax.set_title(title, fontsize=11)
+    what = "mean node feature" if feature is None else "node feature"
+    colour_bar(axes[1], image, f"{what} (SD)")
+    _scores(axes[2], masked_correlation(target, rebuilt), masked, names)
+    axes[2].set_xlabel(
+        "correlation over windows" if len(target) > 1 else "correlation over features"
+    )
+    return axes
+
+
+def _values(part, window, feature):
+    part = part.mean(0) if window is None else part[window]
+    part = part if feature is None else part[:, feature]
+    return part.mean(1) if part.ndim == 2 else part
+
+
+def _head(ax, values, xy, names, masked, *, cmap, limit):
+    radius = node_radius(xy)
+    if len(xy) >= _MAPPED:
+        image = draw_map(ax, values, xy, cmap=cmap, limit=limit)
+        draw_nodes(ax, xy[~masked], radius=0.014 * RADIUS, face="0.15", edge="none")
+        ring, rim = min(radius, 0.06 * RADIUS), "black"
+        draw_nodes(ax, xy[masked], radius=ring, face="none", edge=rim, width=1.6)
+        return image
+    draw_head(ax)
+    rim = np.where(masked, "black", "0.6").tolist()
+    width = np.where(masked, 3.0, 0.8)
+    discs = draw_nodes(
+        ax, xy, radius=radius, face=values, edge=rim, width=width, cmap=cmap
+    )
+    discs.set_clim(-limit, limit)
+    ink = readable_on(discs.to_rgba(np.asarray(values, dtype=float)))
+    write_names(ax, xy, names, radius=radius, colours=ink)
+    return discs
+
+
+def _scores(ax, score, masked, names) -> None:
+    """A lollipop per masked electrode, best on top."""
+    rows = np.flatnonzero(masked)
+    rows = rows[np.argsort(score[rows], kind="stable")]
+    y = np.arange(len(rows))
+    ax.hlines(y, 0, score[rows], color=GREY, linewidth=1.2)
+    ax.plot(score[rows], y, "o", color=PALETTE[0], markersize=5)
+    median = float(np.median(score[rows]))
+    ax.axvline(median, color=accent, linestyle="--", linewidth=1.2)
+    ax.axvline(0, color="0.25", linewidth=0.8)
+    ax.set_title(f"masked electrodes, median {median:.2f}", fontsize=11)
+    size = 9 if len(rows) <= _LISTED // 2 else 7 if len(rows) <= _LISTED else 5
+    ax.set_yticks(y, [names[row] for row in rows], fontsize=size)
+    ax.set_xlim(min(-0.05, score[rows].min() - 0.05), 1.02)
+    ax.set_ylim(-0.7, len(rows) - 0.3)
+    tidy(ax)
+    ax.grid(False)
