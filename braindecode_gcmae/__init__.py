@@ -21,6 +21,7 @@ _HOME = {
     "GCMAEPretrainer": "pretraining",
     "GCMAEPretraining": "callbacks",
     "TopologyDistillation": "callbacks",
+    "GCMAEClassifier": "classifier",
     "ResumableCheckpoint": "callbacks",
     "CollapseMonitor": "callbacks",
     "ProbeMonitor": "callbacks",

@@ -30,6 +30,7 @@ ORDER = [
     "selection",
     "pretraining",
     "callbacks",
+    "classifier",
     "datasets",
     "viz",
 ]

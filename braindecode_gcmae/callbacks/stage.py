@@ -80,7 +80,7 @@ class GCMAEPretraining(DescribedCallback, Callback):
                 "GCMAEPretraining needs a GCMAEStudent as module, got "
                 f"{type(module).__name__}"
             )
-        windows = self._windows(X)
+        windows = self._windows(net, X)
         pretrainer = GCMAEPretrainer(
             teacher=self.teacher,
             student=copy.deepcopy(module),
@@ -107,9 +107,17 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.history_ = pretrainer.history
         self.done_ = True
 
-    def _windows(self, X) -> UnlabelledWindows:
+    def _windows(self, net, X) -> UnlabelledWindows:
         """The fold's windows and the unlabelled ones, with their subjects."""
-        parts = [UnlabelledWindows(X)]
+        told = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
+        ids = told.get("subjects")
+        parts = [UnlabelledWindows(X, told.get("groups") if ids is None else ids)]
+        target = told.get("X_target_unlabeled")
+        if target is not None:
+            part = UnlabelledWindows(target)
+            if (part.groups < 0).any():  # one person, and none of the fold's
+                part = UnlabelledWindows(target, ["X_target_unlabeled"] * len(part))
+            parts.append(part)
         if self.unlabelled is not None:
             parts.append(UnlabelledWindows(self.unlabelled, self.groups))
         return UnlabelledWindows.join(parts)

@@ -1,0 +1,74 @@
+"""GCMAEClassifier: an EEGClassifier that keeps what ``fit`` is told of its windows."""
+
+from braindecode import EEGClassifier
+
+__all__ = ["GCMAEClassifier"]
+
+
+class GCMAEClassifier(EEGClassifier):
+    """An ``EEGClassifier`` whose metadata goes to the callbacks.
+
+    skorch hands further arguments of ``fit`` to the module's ``forward``. Here they are
+    kept for :class:`~braindecode_gcmae.GCMAEPretraining`, which takes subjects from
+    them and pretrains on the unlabelled windows, too. All parameters are those of
+    :class:`braindecode.EEGClassifier`.
+
+    With MOABB's ``CrossSubjectMode``, or any router of scikit-learn, ask for them by
+    ``set_fit_request(X_target_unlabeled=True, subjects=True)``.
+
+    References
+    ----------
+    https://scikit-learn.org/stable/metadata_routing.html
+    """
+
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        subjects=None,
+        groups=None,
+        X_target_unlabeled=None,
+        **fit_params,
+    ):
+        """Initialise and fit.
+
+        Parameters
+        ----------
+        X, y, **fit_params
+            As in :meth:`braindecode.EEGClassifier.fit`.
+        subjects, groups : array (n,), optional
+            Who each window is from; ``subjects`` precedes. ``groups`` also reaches a
+            ``train_split`` that splits by groups.
+        X_target_unlabeled : array (n', n_chans, n_times) in µV or Epochs, optional
+            Windows of the person to be tested, without labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If ``subjects`` or ``groups`` do not name one subject per window.
+        """
+        given = {"subjects": subjects, "groups": groups}
+        for name, ids in given.items():
+            if ids is not None and len(ids) != len(X):
+                raise ValueError(
+                    f"{name} must name the subject of each of the {len(X)} windows, "
+                    f"got {len(ids)}"
+                )
+        self.fit_metadata_ = {**given, "X_target_unlabeled": X_target_unlabeled}
+        try:
+            return super().fit(X, y, **fit_params)
+        finally:
+            self.fit_metadata_ = {}  # a fitted net holds no data
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Split off the validation data, by groups where the splitter wants them."""
+        groups = getattr(self, "fit_metadata_", {}).get("groups")
+        splitter = type(getattr(self.train_split, "cv", None)).__name__
+        if groups is not None and "Group" in splitter:
+            fit_params["groups"] = groups
+        return super().get_split_datasets(X, y, **fit_params)

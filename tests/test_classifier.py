@@ -1,0 +1,141 @@
+"""GCMAEClassifier: what fit is told reaches the callbacks, and never the network."""
+
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
+from skorch.dataset import ValidSplit
+from tiny import NAMES, SFREQ, X, Y, classifier, epochs, fit, small, vector, windows
+
+import braindecode_gcmae.callbacks.stage as module_of_stage
+from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining
+
+SUBJECTS = np.repeat([7, 8, 9], 8)
+
+
+class Spy(module_of_stage.GCMAEPretrainer):
+    """Notes which windows a pretraining saw."""
+
+    seen: list = []
+
+    def fit(self, X, y=None, *, groups=None):
+        self.seen.append(X)
+        return super().fit(X, y, groups=groups)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    Spy.seen = []
+    monkeypatch.setattr(module_of_stage, "GCMAEPretrainer", Spy)
+    return Spy.seen
+
+
+def net(**given):
+    inner = {"projection_dim": 5, "queue_size": 64, **small("teacher")}
+    stage = GCMAEPretraining(max_epochs=1, batch_size=8, arguments=inner)
+    given = {"callbacks": [("pretrain", stage)], "max_epochs": 1, **given}
+    return classifier(cls=GCMAEClassifier, **given)
+
+
+def test_without_metadata_it_is_an_eegclassifier():
+    ours = fit(classifier(cls=GCMAEClassifier))
+    assert torch.equal(vector(ours), vector(fit(classifier())))
+
+
+def test_subjects_and_target_windows_reach_the_pretraining_only(spy):
+    target = windows(5, seed=3)
+    made = net().fit(X, Y, subjects=SUBJECTS, X_target_unlabeled=target)
+    (seen,) = spy
+    assert len(seen) == len(X) + 5
+    assert seen.groups.tolist() == [0] * 8 + [1] * 8 + [2] * 8 + [3] * 5
+    np.testing.assert_array_equal(seen[len(X) + 1][0]["x"], target[1])
+    assert made.fit_metadata_ == {}
+    assert made.history[-1]["train_batch_count"] == 3, "labelled windows alone"
+
+
+def test_target_epochs_bring_their_own_subjects(spy):
+    target = epochs(windows(3, seed=3), subject=["x", "y", "x"])
+    net(module__ch_names=None).fit(
+        epochs(X, Y), Y, groups=SUBJECTS, X_target_unlabeled=target
+    )
+    assert spy[0].groups[-3:].tolist() == [3, 4, 3]
+
+
+def test_subjects_precede_groups(spy):
+    net().fit(X, Y, groups=np.zeros(24), subjects=SUBJECTS)
+    assert set(spy[0].groups) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", ["subjects", "groups"])
+def test_a_wrong_number_of_subjects_is_an_error(name):
+    with pytest.raises(ValueError, match=f"{name} must name.*24 windows, got 3"):
+        net().fit(X, Y, **{name: [1, 2, 3]})
+
+
+class Split(Callback):
+    """Notes the windows of both halves."""
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        self.halves_ = [
+            {int(SUBJECTS[(X == x).all((1, 2))][0]) for x, _ in data}
+            for data in (dataset_train, dataset_valid)
+        ]
+
+
+def test_a_validation_split_by_groups_gets_them():
+    made = net(callbacks=[("split", Split())], train_split=ValidSplit(GroupKFold(3)))
+    made.fit(X, Y, groups=SUBJECTS)
+    train, valid = dict(made.callbacks_)["split"].halves_
+    assert train | valid == {7, 8, 9} and not train & valid
+
+
+def test_metadata_is_routed_through_a_pipeline(spy):
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = net().set_fit_request(subjects=True)
+        pipeline = make_pipeline(FunctionTransformer(), asking)
+        scores = cross_val_score(
+            clone(pipeline), X, Y, cv=3, params={"subjects": SUBJECTS}
+        )
+    assert np.isfinite(scores).all() and len(spy) == 3
+    assert all((seen.groups >= 0).all() for seen in spy)
+
+
+def test_moabb_hands_the_target_windows_to_the_pretraining(tmp_path, spy):
+    from moabb.datasets.fake import FakeDataset
+    from moabb.evaluations import CrossSubjectEvaluation
+    from moabb.evaluations.protocols import CrossSubjectMode
+    from moabb.paradigms import LeftRightImagery
+
+    dataset = FakeDataset(
+        ["left_hand", "right_hand"],
+        n_sessions=1,
+        n_runs=1,
+        n_subjects=3,
+        channels=tuple(NAMES),
+        sfreq=SFREQ,
+        n_events=12,
+        seed=1,
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = net().set_fit_request(X_target_unlabeled=True, subjects=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluation = CrossSubjectEvaluation(
+            paradigm=LeftRightImagery(),
+            datasets=[dataset],
+            hdf5_path=str(tmp_path),
+            overwrite=True,
+            cs_mode=CrossSubjectMode.TRAIN_AND_TARGET_UNLABELED_50P,
+        )
+        results = evaluation.process({"adapted": asking})
+    assert len(results) == 3 and len(spy) == 3
+    for seen in spy:
+        counts = np.bincount(seen.groups)
+        assert len(counts) == 3 and counts[2] < counts[0], "two people and half of one"
