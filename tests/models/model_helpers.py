@@ -1,6 +1,7 @@
 """Small models and windows for the tests of this folder."""
 
 import contextlib
+import json
 import warnings
 
 import numpy as np
@@ -16,6 +17,8 @@ KEPT = [HD.index(name) for name in LD]
 SFREQ, N_TIMES = 128, 256
 SMALL = {"emb_dim": 16, "depth": 1, "n_heads": 2, "n_bands": 4, "n_filters": 2}
 BOTH = [GCMAEStudent, GCMAETeacher]
+CAP_64 = sorted(standard_positions())[:64]
+SENTINEL = "gcmae_sentinel"
 
 
 @contextlib.contextmanager
@@ -60,3 +63,32 @@ def positions(names):
 def logits(model, x, **extra):
     with torch.no_grad():
         return model(x, **extra)
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(config))
+
+
+def loaders(folder):
+    """Every public way from a folder or a configuration to a model."""
+    yield lambda: GCMAEStudent.from_pretrained(folder)
+    yield lambda: GCMAEStudent.from_pretrained(str(folder))
+    yield lambda: GCMAEStudent._from_pretrained(model_id=str(folder))
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (ValueError, OSError, RecursionError):
+        return
+    if isinstance(config, dict):
+        yield lambda: GCMAEStudent.from_config(config)
+
+
+def same_weights(first, second, but=()):
+    first, second = first.state_dict(), second.state_dict()
+    assert first.keys() == second.keys()
+    return all(
+        torch.equal(first[name], second[name])
+        for name in first
+        if not name.startswith(tuple(but))
+    )
