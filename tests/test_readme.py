@@ -1,0 +1,52 @@
+"""Every Python block of the README and of the documentation runs as it stands."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+
+
+def python_blocks(path):
+    """(line, code) of the blocks marked as Python, in order."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        found = re.finditer(r"^```python\n(.*?)^```", text, re.S | re.M)
+    else:
+        found = re.finditer(
+            r"^\.\. code-block:: python\n((?:[ \t]+:.*\n)*(?:\n|[ \t]+.*\n)+)",
+            text if text.endswith("\n") else text + "\n",
+            re.M,
+        )
+    return [
+        (text[: match.start(1)].count("\n") + 1, textwrap.dedent(match.group(1)))
+        for match in found
+    ]
+
+
+WITH_CODE = [path for path in FILES if python_blocks(path)]
+
+
+def test_readme_and_quickstart_have_code():
+    names = {path.name for path in WITH_CODE}
+    assert {"README.md", "quickstart.rst"} <= names
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
+def test_blocks_run_one_after_the_other(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    namespace = {"__name__": "block"}
+    for line, code in python_blocks(path):
+        padded = "\n" * (line - 1) + code  # errors then point to the document's line
+        exec(compile(padded, str(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_links_within_the_repository_exist(path):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
