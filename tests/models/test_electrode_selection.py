@@ -266,3 +266,60 @@ def test_deterministic_algorithms_suffice():
     finally:
         torch.use_deterministic_algorithms(was)
     assert all(torch.isfinite(p.grad).all() for p in model.final_layer.parameters())
+
+
+# ------------------------------------------------- outputs follow the weights
+def shift_in_place(model):
+    with torch.no_grad():
+        for parameter in model.network.features.parameters():
+            parameter.mul_(1.3)
+
+
+def shift_data(model):
+    for parameter in model.network.features.parameters():
+        parameter.data = parameter.data * 1.3
+
+
+def shift_by_loading(model):
+    state = {name: 1.3 * value for name, value in model.state_dict().items()}
+    model.load_state_dict({**model.state_dict(), **state})
+
+
+def shift_by_a_step(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    model(windows()).square().mean().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "change", [shift_in_place, shift_data, shift_by_loading, shift_by_a_step]
+)
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_used_model_answers_like_a_fresh_one_with_its_weights(cls, change):
+    """Nothing computed from old weights, or for another montage, is kept."""
+    model, x = build(cls, electrodes=LD), windows(2)
+    before = logits(model, x)
+    model(x).sum().backward()
+    model.zero_grad()
+    logits(model, x[:1])
+    change(model)
+    fresh = build(cls, electrodes=LD, seed=1)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(logits(model, x), logits(fresh, x))
+    assert not torch.allclose(logits(model, x), before)
+    broken = x.clone()
+    broken[:, KEPT[0]] = float("nan")
+    assert torch.equal(logits(model, broken), logits(fresh, broken))
+    assert torch.equal(logits(model, x), logits(fresh, x))
+
+
+def test_weights_still_learn_after_a_forward_without_gradient():
+    model, x = build(), windows()
+    logits(model, x)
+    with torch.inference_mode():
+        model(x)
+    for _ in range(2):
+        model.zero_grad()
+        model(x).square().sum().backward()
+        gradients = [p.grad for p in model.network.features.parameters()]
+        assert all(g is not None and g.abs().max() > 0 for g in gradients)
