@@ -6,16 +6,30 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from braindecode import EEGClassifier
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
-from tiny import NAMES, SFREQ, X, Y, classifier, epochs, fit, small, vector, windows
+from tiny import (
+    NAMES,
+    SFREQ,
+    X,
+    Y,
+    classifier,
+    epochs,
+    fit,
+    pretrainer,
+    small,
+    vector,
+    windows,
+)
 
 import braindecode_gcmae.callbacks.stage as module_of_stage
-from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining
+from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining, GCMAEStudent
 
 SUBJECTS = np.repeat([7, 8, 9], 8)
 
@@ -139,3 +153,31 @@ def test_moabb_hands_the_target_windows_to_the_pretraining(tmp_path, spy):
     for seen in spy:
         counts = np.bincount(seen.groups)
         assert len(counts) == 3 and counts[2] < counts[0], "two people and half of one"
+
+
+# -------------------------------------------------------- scikit-learn's own examiner
+def failed(estimator):
+    """Names of the checks that an estimator fails, and of those it passes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(estimator, on_fail=None, on_skip=None)
+    found = {status: set() for status in ("failed", "passed")}
+    for result in results:
+        found.setdefault(result["status"], set()).add(result["check_name"])
+    return found["failed"], found["passed"]
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        lambda: EEGClassifier(GCMAEStudent, max_epochs=1, verbose=0),
+        lambda: GCMAEClassifier("EEGNet", max_epochs=1, verbose=0),
+        pretrainer,
+    ],
+)
+def test_nothing_fails_that_braindecode_passes(ours):
+    # A ratchet: its own checks (2-D tables of numbers) EEG windows cannot all pass.
+    theirs_failed, theirs_passed = failed(EEGClassifier("EEGNet", max_epochs=1))
+    ours_failed, _ = failed(ours())
+    assert theirs_failed, "the examiner examines"
+    assert ours_failed & theirs_passed == set()

@@ -213,16 +213,23 @@ def test_autocast_gives_nearly_the_same():
         assert np.isfinite(b) and b == pytest.approx(a, rel=0.2, abs=0.05)
 
 
-def test_a_closure_is_called_more_than_once():
-    net = fit(classifier(callbacks=distil(), optimizer=torch.optim.LBFGS, lr=0.1))
-    assert np.isfinite(net.history[-1]["train_distil"])
+def test_a_closure_that_is_called_more_than_once_sees_the_term_every_time():
+    lbfgs = {"optimizer": torch.optim.LBFGS, "optimizer__max_iter": 3, "lr": 1e-3}
+    hooked = fit(classifier(callbacks=distil(), **lbfgs))
+    reference = Reference(TopologyDistillation(teacher()))
+    by_hand = fit(classifier(cls=ByHand, callbacks=[("ref", reference)], **lbfgs))
+    torch.testing.assert_close(vector(hooked), vector(by_hand), atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
 def test_a_compiled_net_learns_the_same():
     eager = fit(classifier(callbacks=distil()))
     compiled = fit(classifier(callbacks=distil(), compile=True))
-    torch.testing.assert_close(vector(eager), vector(compiled), atol=1e-4, rtol=0)
+    # Adam divides by the gradient's size: rounding of a small one becomes a step.
+    torch.testing.assert_close(vector(eager), vector(compiled), atol=2e-3, rtol=0)
+    terms = ("train_loss", "train_kd", "train_gtd")
+    for one, two in zip(eager.history, compiled.history, strict=True):
+        assert [two[t] for t in terms] == pytest.approx([one[t] for t in terms], 1e-3)
     assert hooks_of(compiled) == []
 
 
