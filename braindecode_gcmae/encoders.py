@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .graph import scaled_laplacian
 
@@ -158,13 +157,24 @@ class _AttentionBlock(nn.Module):
 
     def forward(self, h: Tensor, adjacency: Tensor, padding: Tensor) -> Tensor:
         b, n, dim = h.shape
-        heads = (b, n, 3, self.n_heads, dim // self.n_heads)
-        qkv = self.qkv(self.norm1(h)).reshape(heads).permute(2, 0, 3, 1, 4)
-        bias = self.edge[:, None, None] * adjacency.unsqueeze(1) + padding
-        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=bias)
-        mixed = mixed.transpose(1, 2).reshape(b, n, dim)
-        h = h + self.gains[0] * self.dropout(self.out(mixed))
-        return h + self.gains[1] * self.dropout(self.feed_forward(self.norm2(h)))
+        heads, width = self.n_heads, dim // self.n_heads
+        # Nodes in one row each, and few operations: for one window of a small cap
+        # the time is their number.
+        h = h.reshape(b * n, dim)
+        qkv = self.qkv(self.norm1(h)).reshape(b, n, 3, heads, width)
+        qkv = qkv.permute(2, 0, 3, 1, 4).reshape(3, b * heads, n, width)
+        query, key, value = qkv.unbind(0)
+        # Not scaled_dot_product_attention: with a bias that is learned it does this
+        # in more steps, and its CPU kernel leaves strides that do not export.
+        bias = self.edge.view(-1, 1, 1) * adjacency.unsqueeze(1) + padding
+        bias = bias.reshape(b * heads, n, n).to(query.dtype)
+        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=width**-0.5)
+        mixed = torch.bmm(scores.softmax(-1).to(value.dtype), value)
+        mixed = mixed.view(b, heads, n, width).transpose(1, 2).reshape(b * n, dim)
+        attend, feed = self.gains.unbind(0)
+        h = h + attend * self.dropout(self.out(mixed))
+        h = h + feed * self.dropout(self.feed_forward(self.norm2(h)))
+        return h.view(b, n, dim)
 
 
 class GraphTransformerEncoder(nn.Module):

@@ -5,10 +5,12 @@ have at most a few hundred nodes, so all of it is dense and batched; torch-geome
 is met only at the edges (:func:`to_pyg`, :func:`from_pyg`).
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from .features import Electrodes
+from .features import Electrodes, Memo
 
 __all__ = [
     "CoherenceGraph",
@@ -51,10 +53,9 @@ def row_correlation(x: Tensor) -> Tensor:
     centred = x - x.mean(-1, keepdim=True)
     norm = torch.linalg.vector_norm(centred, dim=[-1], keepdim=True)
     rounding = 1e-6 * torch.linalg.vector_norm(x, dim=[-1], keepdim=True)
-    varies = norm > rounding
-    # Two "where": the gradient of a constant row is zero, not NaN.
-    unit = centred / torch.where(varies, norm, torch.ones_like(norm))
-    unit = torch.where(varies, unit, torch.zeros_like(unit))
+    constant = ~(norm > rounding)  # or not a number
+    # Filled twice: the gradient of a constant row is zero, not NaN.
+    unit = (centred / norm.masked_fill(constant, 1.0)).masked_fill(constant, 0.0)
     return unit @ unit.transpose(-1, -2)
 
 
@@ -282,7 +283,7 @@ def topology_pairs(
 class GeometricGraph(nn.Module):
     """The same graph for every window: a Gaussian kernel of electrode distance."""
 
-    def __init__(self, n_basis: int = 25, scale: float = 0.05):
+    def __init__(self, n_basis: int = 36, scale: float = 0.05):
         super().__init__()
         self.scale = scale
 
@@ -295,7 +296,7 @@ class GeometricGraph(nn.Module):
 class FunctionalGraph(nn.Module):
     """One graph per window: correlation between the nodes' features (A.2)."""
 
-    def __init__(self, n_basis: int = 25):
+    def __init__(self, n_basis: int = 36):
         super().__init__()
 
     def forward(self, x: Tensor, features: Tensor, electrodes: Electrodes) -> Tensor:
@@ -306,7 +307,7 @@ class FunctionalGraph(nn.Module):
 class CoherenceGraph(nn.Module):
     """One graph per window: magnitude-squared coherence of the signals."""
 
-    def __init__(self, n_basis: int = 25, n_segments: int = 8):
+    def __init__(self, n_basis: int = 36, n_segments: int = 8):
         super().__init__()
         self.n_segments = n_segments
 
@@ -335,7 +336,7 @@ class LearnedGraph(nn.Module):
         Columns of U.
     """
 
-    def __init__(self, n_basis: int = 25, rank: int = 16):
+    def __init__(self, n_basis: int = 36, rank: int = 16):
         super().__init__()
         self.embed = nn.Linear(n_basis, rank, bias=False)
         self.bias = nn.Parameter(torch.tensor(-2.0))
@@ -343,28 +344,86 @@ class LearnedGraph(nn.Module):
 
     def forward(self, x: Tensor, features: Tensor, electrodes: Electrodes) -> Tensor:
         """Adjacency (B, N, N) of the existing nodes."""
-        code = self.embed(electrodes.basis)
-        logits = code @ code.transpose(-1, -2) + self.bias
-        return _among(torch.sigmoid(logits), electrodes.exists)
+        learned = learned_adjacency(self.embed.weight, self.bias, electrodes.basis)
+        return _among(learned, electrodes.exists)
+
+
+def learned_adjacency(embed: Tensor, bias: Tensor, basis: Tensor) -> Tensor:
+    """Edges as a function of places: (r, L), (), (..., N, L) -> (..., N, N)."""
+    code = basis @ embed.T
+    return torch.sigmoid(code @ code.transpose(-1, -2) + bias)
+
+
+def unmeasured_edges(
+    mixture: Tensor,
+    embed: Tensor,
+    bias: Tensor,
+    positions: Tensor,
+    basis: Tensor,
+    exists: Tensor,
+    present: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a :class:`MixedGraph` knows without its window.
+
+    Returns
+    -------
+    fixed : Tensor, shape (B, N, N)
+        The geometric and the learned graph, mixed.
+    weight : Tensor, scalar
+        Share of the functional graph.
+    pairs : Tensor of bool, shape (B, N, N)
+        Where the functional graph may have edges.
+    """
+    shares = torch.softmax(mixture, 0)
+    fixed = shares[0] * geometric_adjacency(positions, scale=scale)
+    fixed = fixed + shares[2] * learned_adjacency(embed, bias, basis)
+    off = ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+    pairs = present.unsqueeze(-1) & present.unsqueeze(-2) & off
+    return _among(fixed, exists), shares[1], pairs
 
 
 class MixedGraph(nn.Module):
     """A learned convex mixture of the geometric, functional and learned graphs."""
 
-    def __init__(self, n_basis: int = 25):
+    def __init__(self, n_basis: int = 36):
         super().__init__()
         self.parts = nn.ModuleList(
             [GeometricGraph(n_basis), FunctionalGraph(n_basis), LearnedGraph(n_basis)]
         )
         self.mixture = nn.Parameter(torch.zeros(3))
+        self.scale: float = self.parts[0].scale
+        self._memo = Memo()
 
     def forward(self, x: Tensor, features: Tensor, electrodes: Electrodes) -> Tensor:
         """Adjacency (B, N, N)."""
-        weights = torch.softmax(self.mixture, 0)
-        adjacency = torch.zeros_like(features[:, :, :1])
-        for i, part in enumerate(self.parts):
-            adjacency = adjacency + weights[i] * part(x, features, electrodes)
-        return adjacency
+        learned = self.parts[2]
+        embed, bias = learned.embed.weight, learned.bias
+        positions, basis, exists, present = electrodes
+        if torch.jit.is_scripting():
+            fixed, weight, pairs = unmeasured_edges(
+                self.mixture,
+                embed,
+                bias,
+                positions,
+                basis,
+                exists,
+                present,
+                self.scale,
+            )
+        else:
+            fixed, weight, pairs = self._memo(
+                partial(unmeasured_edges, scale=self.scale),
+                self.mixture,
+                embed,
+                bias,
+                positions,
+                basis,
+                exists,
+                present,
+            )
+        functional = row_correlation(features).abs()
+        return fixed + weight * torch.where(pairs, functional, 0.0)
 
 
 class FreeGraph(nn.Module):
@@ -374,7 +433,7 @@ class FreeGraph(nn.Module):
     montage; for the ``paper()`` presets.
     """
 
-    def __init__(self, n_basis: int = 25, n_nodes: int = 64):
+    def __init__(self, n_basis: int = 36, n_nodes: int = 64):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_nodes, n_nodes).uniform_(0.01, 0.5))
 

@@ -8,6 +8,7 @@ are in Hz and powers in µV²/Hz, so the same weights serve at any sampling rate
 """
 
 from .electrodes import Electrodes, spherical_harmonics
+from .memo import Memo
 from .nodes import CombinedFeatures, FeatureNorm, SpectralFeatures, TemporalFeatures
 from .spectrum import WelchSpectrum, band_power, welch_psd
 
@@ -15,6 +16,7 @@ __all__ = [
     "CombinedFeatures",
     "Electrodes",
     "FeatureNorm",
+    "Memo",
     "SpectralFeatures",
     "TemporalFeatures",
     "WelchSpectrum",

@@ -15,9 +15,9 @@ class Electrodes(NamedTuple):
     Attributes
     ----------
     positions : Tensor, shape (B, N, 3)
-        Head frame, metres; NaN where unknown.
+        Head frame, metres; NaN where unknown. B = 1 if all windows share a montage.
     basis : Tensor, shape (B, N, L)
-        Spherical harmonics of the positions.
+        Spherical harmonics of the positions; B likewise.
     exists : Tensor of bool, shape (B, N)
         False = padding: no node at all.
     present : Tensor of bool, shape (B, N)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .electrodes import Electrodes
+from .memo import Memo
 from .spectrum import WelchSpectrum
 
 __all__ = ["CombinedFeatures", "FeatureNorm", "SpectralFeatures", "TemporalFeatures"]
@@ -22,7 +23,33 @@ def log_power(power: Tensor, floor: float = 1e-6) -> Tensor:
 def _with_data(observed: Tensor, present: Tensor) -> Tensor:
     """Zeros in the place of nodes (B, N) without data, be they NaN, in (B, N, ...)."""
     present = present.reshape(list(present.shape) + [1] * (observed.dim() - 2))
-    return torch.where(present, observed, torch.zeros_like(observed))
+    return torch.where(present, observed, 0.0)
+
+
+def band_responses(freqs: Tensor, centres: Tensor, log_widths: Tensor) -> Tensor:
+    """Gaussians in Hz whose weights sum to one: (F',), (b,), (b,) -> (b, F')."""
+    distance = freqs - centres[:, None]
+    response = torch.exp(-0.5 * (distance / log_widths.exp()[:, None]) ** 2)
+    return response / response.sum(-1, keepdim=True).clamp_min(1e-6)
+
+
+def graph_filters(mixing: Tensor, basis: Tensor, present: Tensor) -> Tensor:
+    """Signed graph filters of unit rows over the electrodes with data.
+
+    mixing (g, L, L), position basis (B or 1, N, L), present (B, N) -> (B, g, N, N).
+    """
+    basis = basis.unsqueeze(1)
+    among = present[:, None, None, :].to(basis.dtype)
+    n_present = among.sum(-1, keepdim=True).clamp_min(1.0)
+    kernel = basis @ mixing @ basis.transpose(-1, -2) / n_present
+    identity = torch.eye(basis.shape[2], dtype=basis.dtype, device=basis.device)
+    rows = (identity + kernel) * among
+    norm = rows.square().sum(-1, keepdim=True)
+    return rows * (norm + 1e-6).rsqrt()
+
+
+def _inverse_deviation(mean: Tensor, square: Tensor) -> Tensor:
+    return (square - mean.square()).clamp_min(1e-4).rsqrt()
 
 
 class FeatureNorm(nn.Module):
@@ -48,6 +75,7 @@ class FeatureNorm(nn.Module):
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("square", torch.ones(n_features))
+        self._memo = Memo()
 
     def observe(self, features: Tensor, present: Tensor) -> None:
         """Add a batch (B, N, F) of real nodes (B, N) to the statistics."""
@@ -83,8 +111,11 @@ class FeatureNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardise (B, N, F) with the statistics as they are."""
-        variance = (self.square - self.mean.square()).clamp_min(1e-4)
-        return (features - self.mean) * variance.rsqrt()
+        if torch.jit.is_scripting():
+            scale = _inverse_deviation(self.mean, self.square)
+        else:
+            scale = self._memo(_inverse_deviation, self.mean, self.square)
+        return (features - self.mean) * scale
 
 
 @torch.jit.unused
@@ -190,6 +221,7 @@ class TemporalFeatures(nn.Module):
         mixing = torch.randn(n_filters, n_basis, n_basis) * 0.3
         mixing[0] = 0.0
         self.mixing = nn.Parameter(mixing)
+        self._memo_responses, self._memo_filters = Memo(), Memo()
         self.n_features = n_bands * n_filters
 
     def observe(self, x: Tensor) -> Tensor:
@@ -198,20 +230,23 @@ class TemporalFeatures(nn.Module):
 
     def responses(self) -> Tensor:
         """Power responses of the temporal filters at each frequency, (b, F')."""
-        distance = self.spectrum.freqs - self.centres[:, None]
-        response = torch.exp(-0.5 * (distance / self.log_widths.exp()[:, None]) ** 2)
-        return response / response.sum(-1, keepdim=True).clamp_min(1e-6)
+        freqs = self.spectrum.freqs
+        if torch.jit.is_scripting():
+            responses = band_responses(freqs, self.centres, self.log_widths)
+        else:
+            responses = self._memo_responses(
+                band_responses, freqs, self.centres, self.log_widths
+            )
+        return responses
 
     def filters(self, electrodes: Electrodes) -> Tensor:
         """Graph filters of unit rows over the electrodes with data, (B, g, N, N)."""
-        basis = electrodes.basis.unsqueeze(1)
-        present = electrodes.present[:, None, None, :].to(basis.dtype)
-        n_present = present.sum(-1, keepdim=True).clamp_min(1.0)
-        kernel = basis @ self.mixing @ basis.transpose(-1, -2) / n_present
-        identity = torch.eye(basis.shape[2], dtype=basis.dtype, device=basis.device)
-        rows = (identity + kernel) * present
-        norm = rows.square().sum(-1, keepdim=True)
-        return rows * (norm + 1e-6).rsqrt()
+        basis, present = electrodes.basis, electrodes.present
+        if torch.jit.is_scripting():
+            filters = graph_filters(self.mixing, basis, present)
+        else:
+            filters = self._memo_filters(graph_filters, self.mixing, basis, present)
+        return filters
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log band power after the graph filters, (B, N, F)."""
@@ -228,7 +263,7 @@ class TemporalFeatures(nn.Module):
         observed = _with_data(observed, electrodes.present)
         b, n, two, n_segments, n_freqs = observed.shape
         filters = self.filters(electrodes)
-        mixed = filters.flatten(1, 2) @ observed.flatten(2)
+        mixed = torch.bmm(filters.flatten(1, 2), observed.flatten(2))
         mixed = mixed.reshape(b, filters.shape[1], n, two, n_segments, n_freqs)
         return mixed.square().sum(3) @ self.responses().T
 

@@ -410,7 +410,16 @@ def _rebuilt_graph(network: nn.Module, windows: _Windows, rebuilt: Tensor) -> tu
 def _encode(network: nn.Module, graphs: list) -> tuple[Tensor, ...]:
     """Node embeddings of several batches of graphs of one montage, in one pass."""
     features, adjacency, electrodes = zip(*graphs, strict=True)
-    joined = Electrodes(*(torch.cat(parts) for parts in zip(*electrodes, strict=True)))
+    one = electrodes[0]
+    places = one.positions, one.basis
+    if len(one.basis) > 1:  # else one place for all
+        n = len(graphs)
+        places = tuple(place.repeat(n, 1, 1) for place in places)
+    joined = Electrodes(
+        *places,
+        torch.cat([e.exists for e in electrodes]),
+        torch.cat([e.present for e in electrodes]),
+    )
     nodes = network.encode(torch.cat(features), torch.cat(adjacency), joined)
     return nodes.chunk(len(graphs))
 

@@ -5,12 +5,19 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import build_encoder
-from ..features import Electrodes, FeatureNorm, spherical_harmonics
+from ..features import Electrodes, FeatureNorm, Memo, spherical_harmonics
 from ..graph import FreeGraph
 from ..masking import MaskToken
 from ..montage import electrode_positions, match_electrodes
 
 __all__ = ["ElectrodeGraphNetwork", "FlattenReadout", "MeanReadout", "PositionReadout"]
+
+
+def position_weights(basis: Tensor, exists: Tensor) -> Tensor:
+    """Basis functions over the nodes that exist, by their number: (B, L, N)."""
+    there = exists.unsqueeze(-1).to(basis.dtype)
+    n_nodes = there.sum(1, keepdim=True).clamp_min(1.0)
+    return (basis * there / n_nodes).transpose(1, 2)
 
 
 class PositionReadout(nn.Module):
@@ -29,12 +36,16 @@ class PositionReadout(nn.Module):
     def __init__(self, dim: int, n_basis: int, n_nodes: int):
         super().__init__()
         self.n_outputs = dim * n_basis
+        self._memo = Memo()
 
     def forward(self, h: Tensor, electrodes: Electrodes) -> Tensor:
         """(B, N, D) -> (B, L * D)."""
-        exists = electrodes.exists.unsqueeze(-1).to(h.dtype)
-        moments = (electrodes.basis.to(h.dtype) * exists).transpose(1, 2) @ h
-        return (moments / exists.sum(1, keepdim=True).clamp_min(1.0)).flatten(1)
+        basis, exists = electrodes.basis, electrodes.exists
+        if torch.jit.is_scripting():
+            weights = position_weights(basis, exists)
+        else:
+            weights = self._memo(position_weights, basis, exists)
+        return (weights.to(h.dtype) @ h).flatten(1)
 
 
 class MeanReadout(nn.Module):
@@ -196,11 +207,11 @@ class ElectrodeGraphNetwork(nn.Module):
         else:
             x, real, positions, exists = self._by_position(x, real, pos, ch_mask)
         if pos is None or self.selects:
-            basis = self.basis.expand(x.shape[0], self.n_nodes, self.basis.shape[1])
+            basis = self.basis.unsqueeze(0)
         else:
             basis = spherical_harmonics(positions, self.position_degree)
         real = real & exists
-        x = torch.where(real.unsqueeze(-1), x, torch.zeros_like(x[..., :1]))
+        x = torch.where(real.unsqueeze(-1), x, 0.0)
         return x, Electrodes(positions, basis, exists, real)
 
     def _by_row(
@@ -218,7 +229,7 @@ class ElectrodeGraphNetwork(nn.Module):
                 f"chs_info / ch_names, or just the {self.n_nodes} electrodes, in "
                 "that order"
             )
-        positions = self.positions.unsqueeze(0).expand(x.shape[0], -1, -1)
+        positions = self.positions.unsqueeze(0)
         exists = torch.ones_like(real)
         if ch_mask is not None:
             exists = ch_mask | _has_place(positions)
@@ -265,8 +276,7 @@ class ElectrodeGraphNetwork(nn.Module):
         if learn:
             self.norm.observe(features, electrodes.present)
         features = self.norm(features)
-        zero = torch.zeros_like(features[..., :1])
-        return torch.where(electrodes.present.unsqueeze(-1), features, zero)
+        return torch.where(electrodes.present.unsqueeze(-1), features, 0.0)
 
     def encode(
         self, features: Tensor, adjacency: Tensor, electrodes: Electrodes
