@@ -115,7 +115,7 @@ CONSTRUCTION = {
         "f_max=70 Hz is above the Nyquist frequency 64",
     ),
     "rate of a slow recording": (
-        {"ch_names": LD, "sfreq": 64},
+        {"ch_names": LD, "sfreq": 64, "f_max": 40.0},
         ValueError,
         "f_max=40 Hz.*Nyquist",
     ),
