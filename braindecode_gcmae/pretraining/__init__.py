@@ -1,7 +1,8 @@
 """Pretraining without labels: windows, the joint net, its results."""
 
 from .data import CounterShuffle, UnlabelledWindows, check_windows, collate_windows
-from .pretrainer import GCMAEPretrainer, PretrainingLoss
+from .loss import PretrainingLoss
+from .pretrainer import GCMAEPretrainer
 from .results import Reconstruction
 
 __all__ = [

@@ -2,58 +2,25 @@
 
 import copy
 import warnings
-from pathlib import Path
 
-import numpy as np
 import torch
 from sklearn.base import TransformerMixin
 from skorch import NeuralNet
-from skorch.utils import to_device
 from torch import nn
 
 from ..masking import own_randomness
-from ..models import (
-    CheckpointError,
-    GCMAEStudent,
-    GCMAETeacher,
-    JointPretraining,
-)
-from ..models.network import FlattenReadout
-from ..montage import match_electrodes
+from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
-from .results import Reconstruction
+from .inputs import check_pair, paper_arguments, signal_of
+from .loss import TERMS, PretrainingLoss
+from .use import PretrainedModels
 
-__all__ = ["GCMAEPretrainer", "PretrainingLoss"]
+__all__ = ["GCMAEPretrainer"]
 
 _OBJECTIVES = ("joint", "contrast", "reconstruction", "sequential")
-_TERMS = ("rec_teacher", "rec_student", "contrast_teacher", "contrast_student")
 
 
-class PretrainingLoss(nn.Module):
-    """Weighted sum of the loss terms (Eq. 6-7; the paper's weights are all 1).
-
-    Parameters
-    ----------
-    reconstruction_weight, contrast_weight : float
-    """
-
-    def __init__(
-        self, reconstruction_weight: float = 1.0, contrast_weight: float = 1.0
-    ):
-        super().__init__()
-        self.weights = {"rec": reconstruction_weight, "contrast": contrast_weight}
-
-    def forward(self, output: dict, target: torch.Tensor) -> torch.Tensor:
-        """Scalar loss of the terms that :class:`JointPretraining` returns."""
-        terms = [
-            self.weights[name.split("_")[0]] * output[name]
-            for name in _TERMS
-            if name in output
-        ]
-        return torch.stack(terms).sum()
-
-
-class GCMAEPretrainer(TransformerMixin, NeuralNet):
+class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
     """Pretrain a teacher and a student together, without labels.
 
     Masked reconstruction and contrast on the same electrode graphs (METHOD A.5), with
@@ -163,42 +130,12 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
             "student": GCMAEStudent,
             "optimizer": torch.optim.Adam,
             "reconstruction": {"form": "mse", "structure_form": "gram"},
-            **_paper_arguments(GCMAETeacher, "teacher"),
-            **_paper_arguments(GCMAEStudent, "student"),
+            **paper_arguments(GCMAETeacher, "teacher"),
+            **paper_arguments(GCMAEStudent, "student"),
         }
         return cls(**{**preset, **arguments})
 
     # -- what is pretrained ------------------------------------------------
-    def _signal(self, windows: UnlabelledWindows) -> dict:
-        """Channels, rate and length of the windows, checked against the arguments."""
-        signal = {"n_times": windows.n_times, "sfreq": self.sfreq or windows.sfreq}
-        if signal["sfreq"] is None:
-            raise ValueError("sfreq is not known from the data: pass sfreq= in Hz")
-        if windows.sfreq is not None and not np.isclose(windows.sfreq, signal["sfreq"]):
-            raise ValueError(
-                f"the windows have {windows.sfreq:g} Hz, sfreq={self.sfreq:g} was given"
-            )
-        if self.chs_info is not None:
-            signal["chs_info"] = self.chs_info
-        elif self.ch_names is not None:
-            signal["ch_names"] = self.ch_names
-        elif windows.channels is not None:
-            signal["chs_info"] = windows.channels
-        elif windows.mixed:
-            raise ValueError(
-                "recordings with different montages: pass chs_info= or ch_names= of "
-                "the electrodes the models are to be built for"
-            )
-        else:
-            signal["n_chans"] = windows.n_chans
-        named = signal.get("chs_info", signal.get("ch_names"))
-        if not windows.mixed and named is not None and len(named) != windows.n_chans:
-            raise ValueError(
-                f"the windows have {windows.n_chans} channels, chs_info / ch_names "
-                f"name {len(named)}"
-            )
-        return signal
-
     def _model(self, name: str, signal: dict) -> nn.Module | None:
         model = getattr(self, name)
         if model is None or isinstance(model, nn.Module):
@@ -221,7 +158,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
             )
         with own_randomness(self.seed):
             models = {n: self._model(n, self.signal_) for n in ("teacher", "student")}
-            _check_pair(**models)
+            check_pair(**models)
             module = self.initialized_instance(
                 self.module,
                 {
@@ -243,31 +180,6 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         self.module_ = module
         return self
 
-    @property
-    def joint_(self) -> JointPretraining:
-        """The module that holds both branches and the queue."""
-        module = self.module_
-        for wrapper in ("module", "_orig_mod"):  # DDP, torch.compile
-            module = getattr(module, wrapper, module)
-        return module
-
-    @property
-    def student_(self):
-        """The student as it is now."""
-        return self._branch("student").model
-
-    @property
-    def teacher_(self):
-        """The teacher as it is now."""
-        return self._branch("teacher").model
-
-    def _branch(self, name: str):
-        self.check_is_fitted(["module_"])
-        branches = self.joint_.branches
-        if name not in branches:
-            raise ValueError(f"this pretrainer was made without a {name}")
-        return branches[name]
-
     # -- training ------------------------------------------------------------
     def fit(self, X, y=None, *, groups=None):
         """Pretrain from scratch.
@@ -286,7 +198,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         self
         """
         windows = self._windows(X, y, groups)
-        self.signal_ = self._signal(windows)
+        self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
         if not self.warm_start or not self.initialized_:
             self.initialize()
         return super().partial_fit(windows)
@@ -295,7 +207,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         """Go on pretraining, with the weights, queue and epoch as they are."""
         windows = self._windows(X, y, groups)
         if not self.initialized_:
-            self.signal_ = self._signal(windows)
+            self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
         return super().partial_fit(windows)
 
     def _windows(self, x, y, groups) -> UnlabelledWindows:
@@ -303,7 +215,9 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
             warnings.warn(
                 "pretraining uses no labels: y is ignored", UserWarning, stacklevel=3
             )
-        windows = x if isinstance(x, UnlabelledWindows) else UnlabelledWindows(x, groups)
+        windows = (
+            x if isinstance(x, UnlabelledWindows) else UnlabelledWindows(x, groups)
+        )
         if (windows.groups < 0).any() and self.objective != "reconstruction":
             warnings.warn(
                 "some windows have no subject id: keys of the same person may count "
@@ -353,7 +267,7 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
         output = step["y_pred"]
         self.joint_.momentum_step(output.get("keys"), output.get("groups"))
         # Stay on the device: reading a value here would stall the GPU.
-        self.terms_.append({k: output[k].detach() for k in _TERMS if k in output})
+        self.terms_.append({k: output[k].detach() for k in TERMS if k in output})
         self.position_ += 1
         return step
 
@@ -377,143 +291,3 @@ class GCMAEPretrainer(TransformerMixin, NeuralNet):
                 values = torch.stack([terms[name] for terms in self.terms_])
                 self.history.record(name, float(values.mean()))
         return super().notify(method_name, **cb_kwargs)
-
-    # -- use -----------------------------------------------------------------
-    def embed_subset(self, windows, rows) -> np.ndarray:
-        """Student embeddings (first branch if there is none) of some windows."""
-        name = "student" if "student" in self.joint_.branches else "teacher"
-        return self._embed(name, torch.utils.data.Subset(windows, list(rows)))
-
-    @torch.no_grad()
-    def _embed(self, name: str, x) -> np.ndarray:
-        network = self._branch(name).model.network
-        was_training = network.training
-        network.eval()
-        try:
-            parts = [
-                network(batch["x"], batch.get("pos"), batch.get("ch_mask")).cpu()
-                for batch in self._batches(x)
-            ]
-        finally:
-            network.train(was_training)
-        return torch.cat(parts).numpy()
-
-    def _batches(self, x):
-        ready = isinstance(x, UnlabelledWindows | torch.utils.data.Subset)
-        windows = x if ready else UnlabelledWindows(x)
-        loader = torch.utils.data.DataLoader(
-            windows, batch_size=self.batch_size, collate_fn=collate_windows
-        )
-        for batch, _ in loader:
-            yield to_device(batch, self.device)
-
-    def transform(self, X):
-        """Student embeddings of HD or LD windows, (n, d)."""
-        return self._embed("student", X)
-
-    def transform_teacher(self, X):
-        """Teacher embeddings of HD windows, (n, d)."""
-        return self._embed("teacher", X)
-
-    @torch.no_grad()
-    def reconstruct(self, X, masked, density="teacher") -> Reconstruction:
-        """In-paint masked electrodes from the others.
-
-        Parameters
-        ----------
-        X : as in ``fit``
-        masked : list of str or of int
-            Electrodes to hide, by name (or by row where there are no names).
-        density : {"teacher", "student"}
-
-        Returns
-        -------
-        Reconstruction
-            Standardised node features before and after.
-        """
-        branch = self._branch(density)
-        network = branch.model.network
-        rows = _masked_rows(branch.model, masked)
-        hidden = torch.zeros(network.n_nodes, dtype=torch.bool, device=self.device)
-        hidden[rows] = True
-        self.joint_.eval()
-        targets, rebuilt = [], []
-        for batch in self._batches(X):
-            where = (batch["x"], batch.get("pos"), batch.get("ch_mask"))
-            observed, target, adjacency, electrodes = network.graph_of(*where)
-            seen = electrodes._replace(present=electrodes.present & ~hidden)
-            features = network.describe(observed, seen)
-            nodes = network.encode(features, adjacency, seen)
-            output = branch.decoder(nodes, adjacency, electrodes.exists)
-            targets.append(target.cpu())
-            rebuilt.append(output.cpu())
-        return Reconstruction(
-            torch.cat(targets).numpy(),
-            torch.cat(rebuilt).numpy(),
-            hidden.cpu().numpy(),
-            network.positions.cpu().numpy(),
-        )
-
-    # -- checkpoints ---------------------------------------------------------
-    def save_pretrained(self, folder):
-        """Write ``folder/teacher`` and ``folder/student``: config.json, safetensors.
-
-        Decoder, projection heads and queue are not part of the models.
-        """
-        for name, branch in self.joint_.branches.items():
-            branch.model.save_pretrained(Path(folder) / name)
-
-    def load_pretrained(self, folder):
-        """Replace the models' weights by those of ``save_pretrained``.
-
-        Raises
-        ------
-        CheckpointError
-            If neither a teacher nor a student is found in the folder, or a file is
-            damaged or of another model.
-        """
-        loaded = {}
-        for name, default in (("teacher", GCMAETeacher), ("student", GCMAEStudent)):
-            model = getattr(self, name)
-            if model is None or not (Path(folder) / name).is_dir():
-                continue
-            cls = type(model) if isinstance(model, nn.Module) else (model or default)
-            loaded[name] = cls.from_pretrained(Path(folder) / name)
-        if not loaded:
-            raise CheckpointError(f"neither {folder}/teacher nor {folder}/student")
-        first = next(iter(loaded.values()))
-        if not hasattr(self, "signal_"):
-            self.signal_ = {"n_times": first.n_times, "sfreq": first.sfreq}
-        saved = self.teacher, self.student
-        self.teacher, self.student = loaded.get("teacher"), loaded.get("student")
-        try:
-            self.initialize()
-        finally:
-            self.teacher, self.student = saved
-        return self
-
-
-def _paper_arguments(cls, name: str) -> dict:
-    return {f"{name}__{key}": value for key, value in cls.paper_arguments().items()}
-
-
-def _check_pair(teacher, student) -> None:
-    """Refuse a student with electrodes that the teacher does not have."""
-    if teacher is None or student is None:
-        return
-    t, s = teacher.network, student.network
-    if t.n_chans != s.n_chans:
-        raise ValueError(
-            f"teacher and student see the same windows, but expect {t.n_chans} and "
-            f"{s.n_chans} channels"
-        )
-    readouts = (t.readout, s.readout)
-    if any(isinstance(r, FlattenReadout) for r in readouts) and t.n_nodes < s.n_nodes:
-        raise ValueError("the student has more electrodes than the teacher")
-
-
-def _masked_rows(model, masked) -> list[int]:
-    """Rows of the nodes to hide."""
-    if all(isinstance(m, int | np.integer) for m in masked):
-        return [int(m) for m in masked]
-    return match_electrodes(list(masked), model.node_channels())

@@ -1,0 +1,88 @@
+"""What a pretrainer is built from: the windows' channels, rate and length."""
+
+import numpy as np
+
+from ..montage import match_electrodes
+from .data import UnlabelledWindows
+
+__all__ = ["check_pair", "masked_rows", "paper_arguments", "signal_of"]
+
+
+def signal_of(windows: UnlabelledWindows, sfreq, chs_info, ch_names) -> dict:
+    """Signal arguments of the models, checked against the windows.
+
+    Parameters
+    ----------
+    windows : UnlabelledWindows
+    sfreq, chs_info, ch_names : optional
+        As the user gave them; what is None comes from the windows.
+
+    Returns
+    -------
+    dict
+        ``n_times``, ``sfreq`` and one of ``chs_info``, ``ch_names``, ``n_chans``.
+
+    Raises
+    ------
+    ValueError
+        If the rate is not known, montages are mixed without a reference, or the
+        channels or rates contradict each other.
+    """
+    """Channels, rate and length of the windows, checked against the arguments."""
+    signal = {"n_times": windows.n_times, "sfreq": sfreq or windows.sfreq}
+    if signal["sfreq"] is None:
+        raise ValueError("sfreq is not known from the data: pass sfreq= in Hz")
+    if windows.sfreq is not None and not np.isclose(windows.sfreq, signal["sfreq"]):
+        raise ValueError(
+            f"the windows have {windows.sfreq:g} Hz, sfreq={sfreq:g} was given"
+        )
+    if chs_info is not None:
+        signal["chs_info"] = chs_info
+    elif ch_names is not None:
+        signal["ch_names"] = ch_names
+    elif windows.channels is not None:
+        signal["chs_info"] = windows.channels
+    elif windows.mixed:
+        raise ValueError(
+            "recordings with different montages: pass chs_info= or ch_names= of "
+            "the electrodes the models are to be built for"
+        )
+    else:
+        signal["n_chans"] = windows.n_chans
+    named = signal.get("chs_info", signal.get("ch_names"))
+    if not windows.mixed and named is not None and len(named) != windows.n_chans:
+        raise ValueError(
+            f"the windows have {windows.n_chans} channels, chs_info / ch_names "
+            f"name {len(named)}"
+        )
+    return signal
+
+
+def paper_arguments(cls, name: str) -> dict:
+    """The paper's arguments of a model class, prefixed for the pretrainer."""
+    return {f"{name}__{key}": value for key, value in cls.paper_arguments().items()}
+
+
+def check_pair(teacher, student) -> None:
+    """Refuse a student with electrodes that the teacher does not have."""
+    if teacher is None or student is None:
+        return
+    t, s = teacher.network, student.network
+    if t.n_chans != s.n_chans:
+        raise ValueError(
+            f"teacher and student see the same windows, but expect {t.n_chans} and "
+            f"{s.n_chans} channels"
+        )
+    missing = sorted(set(s.rows.tolist()) - set(t.rows.tolist()))
+    if missing:
+        raise ValueError(
+            f"the student keeps electrodes that the teacher does not see: channels "
+            f"{missing} of the input"
+        )
+
+
+def masked_rows(model, masked) -> list[int]:
+    """Rows of the nodes to hide."""
+    if all(isinstance(m, int | np.integer) for m in masked):
+        return [int(m) for m in masked]
+    return match_electrodes(list(masked), model.node_channels())

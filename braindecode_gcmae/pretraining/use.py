@@ -1,0 +1,157 @@
+"""What a pretrainer is good for: embeddings, in-painting, checkpoints."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch.utils import to_device
+from torch import nn
+
+from ..models import CheckpointError, GCMAEStudent, GCMAETeacher, JointPretraining
+from .data import UnlabelledWindows, collate_windows
+from .inputs import masked_rows
+from .results import Reconstruction
+
+__all__ = ["PretrainedModels"]
+
+
+class PretrainedModels:
+    """The part of :class:`GCMAEPretrainer` that uses its models."""
+
+    @property
+    def joint_(self) -> JointPretraining:
+        """The module that holds both branches and the queue."""
+        module = self.module_
+        for wrapper in ("module", "_orig_mod"):  # DDP, torch.compile
+            module = getattr(module, wrapper, module)
+        return module
+
+    @property
+    def student_(self):
+        """The student as it is now."""
+        return self._branch("student").model
+
+    @property
+    def teacher_(self):
+        """The teacher as it is now."""
+        return self._branch("teacher").model
+
+    def _branch(self, name: str):
+        self.check_is_fitted(["module_"])
+        branches = self.joint_.branches
+        if name not in branches:
+            raise ValueError(f"this pretrainer was made without a {name}")
+        return branches[name]
+
+    def embed_subset(self, windows, rows) -> np.ndarray:
+        """Student embeddings (first branch if there is none) of some windows."""
+        name = "student" if "student" in self.joint_.branches else "teacher"
+        return self._embed(name, torch.utils.data.Subset(windows, list(rows)))
+
+    @torch.no_grad()
+    def _embed(self, name: str, x) -> np.ndarray:
+        network = self._branch(name).model.network
+        was_training = network.training
+        network.eval()
+        try:
+            parts = [
+                network(batch["x"], batch.get("pos"), batch.get("ch_mask")).cpu()
+                for batch in self._batches(x)
+            ]
+        finally:
+            network.train(was_training)
+        return torch.cat(parts).numpy()
+
+    def _batches(self, x):
+        ready = isinstance(x, UnlabelledWindows | torch.utils.data.Subset)
+        windows = x if ready else UnlabelledWindows(x)
+        loader = torch.utils.data.DataLoader(
+            windows, batch_size=self.batch_size, collate_fn=collate_windows
+        )
+        for batch, _ in loader:
+            yield to_device(batch, self.device)
+
+    def transform(self, X):
+        """Student embeddings of HD or LD windows, (n, d)."""
+        return self._embed("student", X)
+
+    def transform_teacher(self, X):
+        """Teacher embeddings of HD windows, (n, d)."""
+        return self._embed("teacher", X)
+
+    @torch.no_grad()
+    def reconstruct(self, X, masked, density="teacher") -> Reconstruction:
+        """In-paint masked electrodes from the others.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+        masked : list of str or of int
+            Electrodes to hide, by name (or by row where there are no names).
+        density : {"teacher", "student"}
+
+        Returns
+        -------
+        Reconstruction
+            Standardised node features before and after.
+        """
+        branch = self._branch(density)
+        network = branch.model.network
+        rows = masked_rows(branch.model, masked)
+        hidden = torch.zeros(network.n_nodes, dtype=torch.bool, device=self.device)
+        hidden[rows] = True
+        self.joint_.eval()
+        targets, rebuilt = [], []
+        for batch in self._batches(X):
+            where = (batch["x"], batch.get("pos"), batch.get("ch_mask"))
+            observed, target, adjacency, electrodes = network.graph_of(*where)
+            seen = electrodes._replace(present=electrodes.present & ~hidden)
+            features = network.describe(observed, seen)
+            nodes = network.encode(features, adjacency, seen)
+            output = branch.decoder(nodes, adjacency, electrodes.exists)
+            targets.append(target.cpu())
+            rebuilt.append(output.cpu())
+        return Reconstruction(
+            torch.cat(targets).numpy(),
+            torch.cat(rebuilt).numpy(),
+            hidden.cpu().numpy(),
+            network.positions.cpu().numpy(),
+        )
+
+    # -- checkpoints ---------------------------------------------------------
+    def save_pretrained(self, folder):
+        """Write ``folder/teacher`` and ``folder/student``: config.json, safetensors.
+
+        Decoder, projection heads and queue are not part of the models.
+        """
+        for name, branch in self.joint_.branches.items():
+            branch.model.save_pretrained(Path(folder) / name)
+
+    def load_pretrained(self, folder):
+        """Replace the models' weights by those of ``save_pretrained``.
+
+        Raises
+        ------
+        CheckpointError
+            If neither a teacher nor a student is found in the folder, or a file is
+            damaged or of another model.
+        """
+        loaded = {}
+        for name, default in (("teacher", GCMAETeacher), ("student", GCMAEStudent)):
+            model = getattr(self, name)
+            if model is None or not (Path(folder) / name).is_dir():
+                continue
+            cls = type(model) if isinstance(model, nn.Module) else (model or default)
+            loaded[name] = cls.from_pretrained(Path(folder) / name)
+        if not loaded:
+            raise CheckpointError(f"neither {folder}/teacher nor {folder}/student")
+        first = next(iter(loaded.values()))
+        if not hasattr(self, "signal_"):
+            self.signal_ = {"n_times": first.n_times, "sfreq": first.sfreq}
+        saved = self.teacher, self.student
+        self.teacher, self.student = loaded.get("teacher"), loaded.get("student")
+        try:
+            self.initialize()
+        finally:
+            self.teacher, self.student = saved
+        return self
