@@ -130,10 +130,21 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
             "student": GCMAEStudent,
             "optimizer": torch.optim.Adam,
             "reconstruction": {"form": "mse", "structure_form": "gram"},
+            "module__masked_edges": "original",
             **paper_arguments(GCMAETeacher, "teacher"),
             **paper_arguments(GCMAEStudent, "student"),
         }
         return cls(**{**preset, **arguments})
+
+    def set_params(self, **kwargs):
+        """Set arguments; a model's own, like ``module__``'s, make the net anew."""
+        models = {k for k in kwargs if k.startswith(("teacher__", "student__"))}
+        for name in models:
+            setattr(self, name, kwargs.pop(name))
+        super().set_params(**kwargs)
+        if models and self.initialized_:
+            self.initialize()
+        return self
 
     # -- what is pretrained ------------------------------------------------
     def _model(self, name: str, signal: dict) -> nn.Module | None:
@@ -203,8 +214,11 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
             self.initialize()
         return super().partial_fit(windows)
 
-    def partial_fit(self, X, y=None, *, groups=None):
-        """Go on pretraining, with the weights, queue and epoch as they are."""
+    def partial_fit(self, X, y=None, classes=None, *, groups=None):
+        """Go on pretraining, with the weights, queue and epoch as they are.
+
+        ``classes`` is there for skorch and scikit-learn, and ignored.
+        """
         windows = self._windows(X, y, groups)
         if not self.initialized_:
             self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
@@ -255,7 +269,7 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
         self.terms_: list[dict] = []
         self.position_ = 0  # steps done in this epoch
         if self.objective == "sequential":
-            second = joint.epoch >= self.max_epochs // 2
+            second = joint.epoch >= (self.max_epochs + 1) // 2
             joint.contrast, joint.reconstruct = not second, second
 
     def train_step(self, batch, **fit_params):

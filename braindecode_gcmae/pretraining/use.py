@@ -103,12 +103,8 @@ class PretrainedModels:
         self.joint_.eval()
         targets, rebuilt = [], []
         for batch in self._batches(X):
-            where = (batch["x"], batch.get("pos"), batch.get("ch_mask"))
-            observed, target, adjacency, electrodes = network.graph_of(*where)
-            seen = electrodes._replace(present=electrodes.present & ~hidden)
-            features = network.describe(observed, seen)
-            nodes = network.encode(features, adjacency, seen)
-            output = branch.decoder(nodes, adjacency, electrodes.exists)
+            where = {"pos": batch.get("pos"), "ch_mask": batch.get("ch_mask")}
+            target, output = branch.inpaint(batch["x"], hidden, **where)
             targets.append(target.cpu())
             rebuilt.append(output.cpu())
         return Reconstruction(
