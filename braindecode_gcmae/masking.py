@@ -92,7 +92,7 @@ def counter_uniform(
 
     Returns
     -------
-    Tensor, shape (B, *size), float32, in [0, 1)
+    Tensor, shape (B,) + size, float32, in [0, 1)
 
     Raises
     ------
@@ -130,7 +130,7 @@ def counter_normal(
 
     Returns
     -------
-    Tensor, shape (B, *size), float32
+    Tensor, shape (B,) + size, float32
 
     Raises
     ------
