@@ -169,7 +169,7 @@ class FreeGraph(nn.Module):
     """The public code's graph: one free weight per pair of electrodes (A.2).
 
     Initialised from U(0.01, 0.5), rectified and symmetrised. Ties the weights to one
-    montage; for the ``paper()`` presets.
+    montage. The ``paper()`` presets have the paper's :class:`FunctionalGraph` instead.
     """
 
     def __init__(self, n_basis: int = 36, n_nodes: int = 64):
