@@ -30,6 +30,8 @@ _HOME = {
     "match_electrodes": "montage",
     "montage_preset": "montage",
     "select_electrodes": "selection",
+    "export_onnx": "export",
+    "StreamingClassifier": "export",
     "plot_electrode_graph": "viz",
     "plot_reconstruction": "viz",
     "plot_density_curve": "viz",

@@ -1,0 +1,332 @@
+"""A trained model as one file, and decisions from it while samples come in.
+
+The file goes from raw windows in µV to class probabilities: features, graph and missing
+electrodes are inside, and nothing has to be computed before it. What a device needs to
+know (electrodes, sampling rate, classes) travels in the file.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Decision", "StreamingClassifier", "export_onnx", "export_program"]
+
+
+class _Deployed(nn.Module):
+    """The model as a function of windows alone."""
+
+    def __init__(self, model: nn.Module, probabilities: bool):
+        super().__init__()
+        self.model, self.probabilities = model, probabilities
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = self.model(x)
+        return torch.softmax(output, -1) if self.probabilities else output
+
+
+def _prepare(
+    model: nn.Module, channels: str, probabilities: bool
+) -> tuple[nn.Module, Tensor]:
+    """The module to capture on the CPU, in evaluation mode, and an example window."""
+    if channels not in ("electrodes", "all"):
+        raise ValueError(f"channels must be 'electrodes' or 'all', got {channels!r}")
+    network = getattr(model, "network", None)
+    if network is None:
+        raise TypeError(
+            "export takes a GCMAEStudent or GCMAETeacher (of a fitted net: "
+            f"net.module_), got {type(model).__name__}"
+        )
+    if probabilities and isinstance(model.final_layer, nn.Identity):
+        raise ValueError(
+            "the model has no head (n_outputs=None): train one, or pass "
+            "probabilities=False for embeddings"
+        )
+    n_chans = network.n_nodes if channels == "electrodes" else network.n_chans
+    module = _Deployed(copy.deepcopy(model), probabilities).cpu().float().eval()
+    # Two windows: with one, a batch of one would be captured as a constant.
+    return module, torch.zeros(2, n_chans, network.n_times)
+
+
+def export_program(
+    model: nn.Module, *, channels: str = "electrodes", probabilities: bool = True
+) -> torch.export.ExportedProgram:
+    """Capture a model as a :class:`torch.export.ExportedProgram`, any batch size.
+
+    Parameters
+    ----------
+    model : GCMAEStudent or GCMAETeacher
+        As it is; it is not changed.
+    channels : {"electrodes", "all"}
+        Whether the program takes the model's own electrodes (a low-density cap), or
+        all channels of its input, out of which it takes them.
+    probabilities : bool
+        Whether the softmax is part of it; else its output is the model's.
+
+    Returns
+    -------
+    torch.export.ExportedProgram
+        Windows (B, N, T) in µV -> (B, C).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If this is no model of the package, or has no head to make probabilities of.
+    """
+    module, example = _prepare(model, channels, probabilities)
+    shapes = {"x": {0: torch.export.Dim("batch", min=1)}}
+    with torch.no_grad():
+        return torch.export.export(module, (example,), dynamic_shapes=shapes)
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    channels: str = "electrodes",
+    probabilities: bool = True,
+    int8: bool = False,
+    classes: list[str] | None = None,
+) -> Path:
+    """Write a model as one ONNX file, from raw windows to class probabilities.
+
+    Parameters
+    ----------
+    model : GCMAEStudent or GCMAETeacher
+        As it is; it is not changed.
+    path : str or path
+        File to write. Input ``x`` (batch, N, T) in µV; output ``probabilities``
+        (batch, C).
+    channels : {"electrodes", "all"}
+        Whether the file takes the model's own electrodes (a low-density cap), or all
+        channels of its input, out of which it takes them.
+    probabilities : bool
+        Whether the softmax is part of the file; else the output is ``output``.
+    int8 : bool
+        Quantise the weights of the linear layers to 8 bits, activations as they come.
+        The Fourier transform stays in full precision: it spans the powers' range.
+    classes : list of str, optional
+        Names of the classes, kept in the file.
+
+    Returns
+    -------
+    pathlib.Path
+        The file, with ``channels``, ``sfreq`` and ``classes`` in its metadata.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If this is no model of the package, has no head to make probabilities of, or
+        the number of classes does not fit.
+    """
+    import onnx
+
+    module, example = _prepare(model, channels, probabilities)
+    if classes is not None and len(classes) != model.n_outputs:
+        raise ValueError(
+            f"{len(classes)} names of classes were given for {model.n_outputs} outputs"
+        )
+    with torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes={"x": {0: "batch"}},
+            input_names=["x"],
+            output_names=["probabilities" if probabilities else "output"],
+        )
+    proto = program.model_proto
+    facts = {
+        "channels": json.dumps(_channel_names(model, channels)),
+        "sfreq": repr(float(model.sfreq)),
+        "unit": "µV",
+        "classes": json.dumps(classes),
+    }
+    onnx.helper.set_model_props(proto, facts)
+    _forget_origins(proto)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if int8:
+        _quantise(proto, path)
+    else:
+        onnx.save(proto, path)
+    return path
+
+
+def _channel_names(model: nn.Module, channels: str) -> list[str] | None:
+    known = model._chs_info or model._braindecode_init_kwargs.get("ch_names")
+    if known is None:
+        return None
+    chosen = model.node_channels() if channels == "electrodes" else known
+    return [c if isinstance(c, str) else c["ch_name"] for c in chosen]
+
+
+def _forget_origins(proto) -> None:
+    """Drop stack traces: they name files of the machine, and double the size."""
+    proto.graph.ClearField("metadata_props")
+    for node in proto.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        value.ClearField("metadata_props")
+    for function in proto.functions:
+        function.ClearField("metadata_props")
+        for node in function.node:
+            node.ClearField("metadata_props")
+
+
+def _quantise(proto, path: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    linear = [n for n in proto.graph.node if n.op_type in ("MatMul", "Gemm")]
+    precise = [n.name for n in linear if not any("weight" in i for i in n.input)]
+    proto.graph.ClearField("value_info")  # torch's shapes disagree with onnx's own
+    with TemporaryDirectory() as folder:
+        full = Path(folder) / "full.onnx"
+        onnx.save(proto, full)
+        quantize_dynamic(
+            full,
+            path,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=precise,
+            weight_type=QuantType.QInt8,
+        )
+    written = onnx.load(path)
+    onnx.helper.set_model_props(written, {p.key: p.value for p in proto.metadata_props})
+    onnx.save(written, path)
+
+
+class Decision(NamedTuple):
+    """What a stream was taken for at one moment.
+
+    Attributes
+    ----------
+    sample : int
+        Samples seen until then.
+    probabilities : ndarray, shape (C,)
+    """
+
+    sample: int
+    probabilities: np.ndarray
+
+
+class StreamingClassifier:
+    """Decisions at a fixed pace from samples as they come.
+
+    The last window lies in a ring buffer; each decision is the model's answer to it,
+    the same as for that window cut out of the recording.
+
+    Parameters
+    ----------
+    predict : path or callable
+        File of :func:`export_onnx`, or a function of windows (1, N, T) in µV that
+        returns probabilities (1, C).
+    step : float
+        Seconds between decisions.
+    n_chans, n_times, sfreq : optional
+        Electrodes, samples in a window, sampling rate in Hz; read from a file.
+
+    Raises
+    ------
+    ValueError
+        If one of these is not known or ``step`` is shorter than a sample.
+    """
+
+    def __init__(
+        self,
+        predict: str | Path | Callable,
+        *,
+        step: float = 0.1,
+        n_chans: int | None = None,
+        n_times: int | None = None,
+        sfreq: float | None = None,
+    ):
+        self.channels = self.classes = None
+        if not callable(predict):
+            predict, facts = _open(predict)
+            self.channels, self.classes = facts["channels"], facts["classes"]
+            n_chans, n_times = facts["n_chans"], facts["n_times"]
+            sfreq = facts["sfreq"]
+        if n_chans is None or n_times is None or sfreq is None:
+            raise ValueError("n_chans, n_times and sfreq are needed for a function")
+        if not step * sfreq >= 1:
+            raise ValueError(
+                f"step={step} s is shorter than a sample at {sfreq:g} Hz: decisions "
+                "cannot come more often than samples"
+            )
+        self.predict, self.step, self.sfreq = predict, step, float(sfreq)
+        self.n_chans, self.n_times = n_chans, n_times
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples, as at the start of a recording."""
+        # Every sample is written twice, so that any window lies in one piece.
+        self._ring = np.zeros((1, self.n_chans, 2 * self.n_times), np.float32)
+        self.n_seen = self._n_decisions = 0
+
+    def push(self, samples) -> list[Decision]:
+        """Take one sample (N,) or several (N, k) in µV; return the decisions due."""
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim == 1:
+            samples = samples[:, None]
+        if samples.ndim != 2 or len(samples) != self.n_chans:
+            raise ValueError(
+                f"expected samples of {self.n_chans} electrodes, (N,) or (N, k); got "
+                f"shape {samples.shape}"
+            )
+        decisions = []
+        while samples.shape[1]:
+            now = min(samples.shape[1], self._due() - self.n_seen)
+            self._write(samples[:, :now])
+            samples = samples[:, now:]
+            if self.n_seen == self._due():
+                self._n_decisions += 1
+                probabilities = np.asarray(self.predict(self.window()))[0]
+                decisions.append(Decision(self.n_seen, probabilities))
+        return decisions
+
+    def window(self) -> np.ndarray:
+        """The last window (1, N, T); zeros where nothing came yet."""
+        start = self.n_seen % self.n_times
+        return self._ring[:, :, start : start + self.n_times]
+
+    def _due(self) -> int:
+        """Sample at which the next decision is made; the pace never drifts."""
+        return self.n_times + round(self._n_decisions * self.step * self.sfreq)
+
+    def _write(self, samples: np.ndarray) -> None:
+        # At most one window: a decision is due at the end of the first, then sooner.
+        places = (self.n_seen + np.arange(samples.shape[1])) % self.n_times
+        self._ring[0][:, places] = samples
+        self._ring[0][:, places + self.n_times] = samples
+        self.n_seen += samples.shape[1]
+
+
+def _open(path: str | Path) -> tuple[Callable, dict]:
+    """A function of windows, and the facts, of an exported file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # one window is too little work to share
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+    facts = session.get_modelmeta().custom_metadata_map
+    if "sfreq" not in facts:
+        raise ValueError(f"{path} was not written by export_onnx: it holds no sfreq")
+    (window,) = session.get_inputs()
+    return lambda x: session.run(None, {window.name: x})[0], {
+        "channels": json.loads(facts["channels"]),
+        "classes": json.loads(facts["classes"]),
+        "sfreq": float(facts["sfreq"]),
+        "n_chans": window.shape[1],
+        "n_times": window.shape[2],
+    }

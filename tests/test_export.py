@@ -1,0 +1,207 @@
+"""An exported file answers as the model does; a stream answers as its windows do."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from braindecode_gcmae.export import (
+    StreamingClassifier,
+    export_onnx,
+    export_program,
+)
+from tests.tiny import FEW, N_TIMES, NAMES, SFREQ, student, teacher, windows
+
+KEPT = [NAMES.index(name) for name in FEW]
+CLASSES = ["left", "right"]
+
+
+def trained(model):
+    """Weights of any size: fresh ones hide the graph, the encoder and the head."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.2 * noise)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained(student())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.fixture(scope="module")
+def file(model, folder):
+    return export_onnx(model, folder / "student.onnx", classes=CLASSES)
+
+
+def probabilities(model, x):
+    with torch.no_grad():
+        return model(torch.as_tensor(x)).softmax(-1).numpy()
+
+
+def session(path):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def answers(path, x):
+    return session(path).run(None, {"x": np.asarray(x, np.float32)})[0]
+
+
+# ------------------------------------------------------------------ torch.export
+@pytest.mark.parametrize("make", [student, teacher])
+def test_the_captured_program_is_the_model_at_any_batch_size(make):
+    model = trained(make())
+    program = export_program(model, probabilities=False).module()
+    for n in (1, 2, 7):
+        x = torch.as_tensor(windows(n, model.network.n_nodes))
+        with torch.no_grad():
+            torch.testing.assert_close(program(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_exporting_leaves_the_model_as_it_was(folder):
+    model = student().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    export_program(model)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+# ------------------------------------------------------------------------- ONNX
+@pytest.mark.parametrize("n", [1, 2, 5, 33])
+def test_one_file_goes_from_raw_windows_to_probabilities(model, file, n):
+    x = windows(n, len(FEW), seed=n)
+    ours = answers(file, x)
+    np.testing.assert_allclose(ours, probabilities(model, x), atol=1e-5)
+    np.testing.assert_allclose(ours.sum(-1), 1, atol=1e-6)
+    assert np.ptp(probabilities(model, windows(33, len(FEW)))[:, 0]) > 0.01
+
+
+def test_a_missing_electrode_is_missing_in_the_file_too(model, file):
+    x = windows(4, len(FEW))
+    x[1, 0, 7], x[2, 1], x[3] = np.nan, np.inf, np.nan
+    ours = answers(file, x)
+    np.testing.assert_allclose(ours, probabilities(model, x), atol=1e-5)
+    other = x.copy()
+    other[1, 0] = 1e20  # what a missing electrode holds is nobody's business
+    np.testing.assert_array_equal(answers(file, other), ours)
+
+
+def test_a_file_for_all_channels_takes_the_electrodes_out_of_them(model, folder, file):
+    whole = export_onnx(model, folder / "all.onnx", channels="all")
+    x = windows(3)
+    np.testing.assert_allclose(
+        answers(whole, x), answers(file, x[:, KEPT]), rtol=0, atol=1e-6
+    )
+
+
+def test_an_embedding_model_exports_its_embeddings(folder):
+    model = trained(student(n_outputs=None))
+    with pytest.raises(ValueError, match="no head"):
+        export_onnx(model, folder / "refused.onnx")
+    program = export_program(model, probabilities=False).module()
+    x = torch.as_tensor(windows(2, len(FEW)))
+    with torch.no_grad():
+        torch.testing.assert_close(program(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_eight_bits_are_close_and_say_so_in_a_smaller_file(folder):
+    model = trained(student(emb_dim=32, depth=2))
+    full = export_onnx(model, folder / "full.onnx")
+    small = export_onnx(model, folder / "int8.onnx", int8=True)
+    x = windows(64, len(FEW))
+    gap = np.abs(answers(small, x) - answers(full, x))
+    assert 0 < gap.max() < 0.1
+    assert gap.mean() < 0.02
+    assert small.stat().st_size < 0.8 * full.stat().st_size
+    assert StreamingClassifier(small).channels == FEW
+
+
+def test_a_file_knows_its_electrodes_and_nothing_of_the_machine(file):
+    import onnx
+
+    facts = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert facts["channels"] == '["C3", "Cz", "C4"]'
+    assert float(facts["sfreq"]) == SFREQ
+    content = file.read_bytes()
+    assert sys.prefix.encode() not in content
+    assert b"site-packages" not in content and b"braindecode_gcmae/" not in content
+
+
+def test_what_cannot_be_exported_is_refused_by_name(model, folder):
+    with pytest.raises(TypeError, match="Linear"):
+        export_program(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="channels must be"):
+        export_program(model, channels="some")
+    with pytest.raises(ValueError, match="3 names of classes"):
+        export_onnx(model, folder / "no.onnx", classes=["a", "b", "c"])
+
+
+# -------------------------------------------------------------------- streaming
+def recording(n_samples=700, seed=3):
+    parts = windows(n_samples // N_TIMES + 1, len(FEW), seed=seed)
+    return np.concatenate(list(parts), axis=1)[:, :n_samples]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 160, 700])
+def test_a_stream_gives_the_answers_of_its_windows(model, file, chunk):
+    signal = recording()
+    stream = StreamingClassifier(file, step=0.1)
+    found = []
+    for start in range(0, signal.shape[1], chunk):
+        found += stream.push(signal[:, start : start + chunk])
+    ends = list(range(N_TIMES, signal.shape[1] + 1, int(0.1 * SFREQ)))
+    assert [decision.sample for decision in found] == ends
+    cut = np.stack([signal[:, end - N_TIMES : end] for end in ends])
+    np.testing.assert_array_equal(
+        [decision.probabilities for decision in found],
+        np.concatenate([answers(file, window[None]) for window in cut]),
+    )
+    np.testing.assert_allclose(
+        [decision.probabilities for decision in found],
+        probabilities(model, cut),
+        atol=1e-5,
+    )
+
+
+def test_a_pace_that_is_no_whole_number_of_samples_does_not_drift():
+    stream = StreamingClassifier(
+        lambda x: np.zeros((1, 2)), step=0.1, n_chans=1, n_times=10, sfreq=128
+    )
+    decisions = stream.push(np.zeros((1, 10 + 128)))
+    assert [d.sample for d in decisions] == [
+        10 + round(12.8 * k) for k in range(len(decisions))
+    ]
+    assert len(decisions) == 11  # ten a second
+
+
+def test_a_reset_stream_knows_nothing_of_before(file):
+    signal = recording()
+    stream = StreamingClassifier(file)
+    first = stream.push(signal[:, :300])
+    stream.push(signal[:, 300:])
+    stream.reset()
+    again = stream.push(signal[:, :300])
+    assert [d.sample for d in first] == [d.sample for d in again]
+    np.testing.assert_array_equal(first[-1].probabilities, again[-1].probabilities)
+
+
+def test_samples_and_arguments_that_do_not_fit_are_refused(file, folder):
+    stream = StreamingClassifier(file)
+    assert (stream.channels, stream.classes) == (FEW, CLASSES)
+    with pytest.raises(ValueError, match="samples of 3 electrodes"):
+        stream.push(np.zeros(4))
+    with pytest.raises(ValueError, match="are needed"):
+        StreamingClassifier(lambda x: x)
+    with pytest.raises(ValueError, match="shorter than a sample"):
+        StreamingClassifier(file, step=0.001)
