@@ -27,12 +27,13 @@ def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="simulated", help="simulated or physionet")
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--electrodes", help="the student's, e.g. motor-8, headband-8")
     parser.add_argument("--seeds", type=int, default=1, help="seeds, a split each")
     parser.add_argument(
         "--record",
         action="store_true",
-        help="also write benchmarks/results/demo_<data>.csv and .md; seeds that are "
-        "there already are not run again",
+        help="also write benchmarks/results/demo_<data>....csv and .md; seeds that are "
+        "there, of the same code and settings, are not run again",
     )
     return parser.parse_args(arguments)
 
@@ -41,7 +42,12 @@ def configuration(study, settings):
     """Twelve digits that change with anything that decides the results."""
     windows = [study.name, list(study.X.shape), study.people, study.pool, study.few]
     text = json.dumps([windows, asdict(settings)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(text.encode())
+    package = ROOT / "braindecode_gcmae"
+    for path in sorted(package.rglob("*.py")):  # the code, except what only shows it
+        if path.relative_to(package).parts[0] not in ("viz", "datasets", "export"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def run(study, *, output, seeds=1, settings=None, record=None):
@@ -94,11 +100,12 @@ def main(arguments=None):
     begin, used = time.perf_counter(), time.process_time()
     print("Reading the recordings ...", flush=True)
     try:
-        study = load(options.data)
+        study = load(options.data, options.electrodes)
     except DataMissing as error:
         print(error, file=sys.stderr)
         return 2
-    record = ROOT / "benchmarks" / "results" / f"demo_{options.data}.csv"
+    name = "_".join(filter(None, ("demo", options.data, options.electrodes)))
+    record = ROOT / "benchmarks" / "results" / f"{name}.csv"
     run(
         study,
         output=options.output,

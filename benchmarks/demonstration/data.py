@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.electrodes import MOTOR_8
+from benchmarks.electrodes import HEADBAND_8, MOTOR_8, SETS
 from benchmarks.protocol import LABELLED, POOL, align
 
 DATA = ("simulated", "physionet")
@@ -72,8 +72,11 @@ class Study:
         return [int(p) for p in train], [int(p) for p in test]
 
 
-def simulated(n_people=20, n_pool=10, n_trials=30):
-    """Simulated motor imagery: no network, no files, the same for everybody."""
+def simulated(few=HEADBAND_8, n_people=20, n_pool=10, n_trials=30):
+    """Simulated motor imagery: no network, no files, the same for everybody.
+
+    The student's headband lies far from the sources, which the teacher covers.
+    """
     from braindecode_gcmae import SimulatedEEG
 
     source = SimulatedEEG(
@@ -90,10 +93,11 @@ def simulated(n_people=20, n_pool=10, n_trials=30):
         source.chs_info,
         source.sfreq,
         people=list(range(1, n_people + 1)),
+        few=list(few),
     )
 
 
-def physionet(n_people=None, n_pool=None):
+def physionet(few=MOTOR_8, n_people=None, n_pool=None):
     """PhysioNet motor imagery, left v. right fist: people found on this disk.
 
     Raises
@@ -136,11 +140,18 @@ def physionet(n_people=None, n_pool=None):
         parts[0].chs_info,
         parts[0].sfreq,
         people=people,
+        few=list(few),
     )
 
 
-def load(name):
+def load(name, electrodes=None):
     """Give the study of that name.
+
+    Parameters
+    ----------
+    name : {"simulated", "physionet"}
+    electrodes : str, optional
+        Of the student, a key of ``benchmarks.electrodes.SETS``.
 
     Raises
     ------
@@ -152,4 +163,8 @@ def load(name):
             f"DATA={name!r} is unknown. Use one of: "
             + ", ".join(f"make demo DATA={known}" for known in DATA)
         )
-    return {"simulated": simulated, "physionet": physionet}[name]()
+    sets = [known for known, names in SETS.items() if names is not None]
+    if electrodes is not None and electrodes not in sets:
+        raise DataMissing(f"electrodes {electrodes!r} are unknown. Use one of: {sets}")
+    chosen = {} if electrodes is None else {"few": SETS[electrodes]}
+    return {"simulated": simulated, "physionet": physionet}[name](**chosen)

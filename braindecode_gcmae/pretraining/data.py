@@ -139,7 +139,11 @@ class _LazySource(_Source):
         if info is None:
             info = getattr(getattr(dataset, "windows", None), "info", None)
         self.channels = None if info is None else info["chs"]
-        self.sfreq = None if info is None else float(info["sfreq"])
+        # A transform may resample what is read: datasets.ToMicrovolts says to what.
+        rate = getattr(getattr(dataset, "transform", None), "target_rate", None)
+        if rate is None and info is not None:
+            rate = info["sfreq"]
+        self.sfreq = None if rate is None else float(rate)
         first = np.asarray(dataset[0][0])
         check_windows(first[None], None if info is None else list(info["ch_names"]))
         self.shape = first.shape

@@ -222,7 +222,7 @@ def _panels(rows) -> dict:
         for name in ("teacher", "student"):
             if term.endswith(f"_{name}"):
                 term, whose = term.removesuffix(f"_{name}"), name
-        if term.endswith("_batch_count"):
+        if term.endswith("batch_count"):
             continue
         panels.setdefault(term, {})[part, whose] = key
     return panels

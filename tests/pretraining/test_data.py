@@ -48,6 +48,19 @@ def test_epochs_come_out_in_microvolts_with_channels_rate_and_subjects():
     assert [c["ch_name"] for c in data.channels] == NAMES and not data.mixed
 
 
+def test_a_resampling_transform_tells_the_rate():
+    from braindecode_gcmae.datasets import unlabelled_windows
+
+    fast, slow = recording(1).datasets[0].raw, recording(2).datasets[0].raw
+    slow = slow.copy().resample(SFREQ / 2, verbose=False)
+    parts = BaseConcatDataset(
+        [RawDataset(raw, {"subject": i}) for i, raw in enumerate((fast, slow))]
+    )
+    data = UnlabelledWindows(unlabelled_windows(parts, 1.0, sfreq=SFREQ / 4))
+    assert data.sfreq == SFREQ / 4
+    assert data.n_times == round(SFREQ / 4)
+
+
 def test_bad_channels_of_epochs_stay_in_their_rows():
     made = epochs(windows(4))
     made.info["bads"] = ["Cz"]
