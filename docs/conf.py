@@ -8,7 +8,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 # before braindecode is imported: models inherit the six signal parameters
 os.environ.setdefault("DOCSTRING_INHERITANCE_ENABLE", "1")
@@ -31,6 +31,7 @@ extensions = [
     "numpydoc",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "scores",
 ]
 
 exclude_patterns = ["_build"]

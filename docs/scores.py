@@ -1,0 +1,78 @@
+"""Tables of scores for the pages, made from the raw results at every build.
+
+A page that quotes numbers by hand goes on quoting them when they have changed. Here
+each file of ``benchmarks/results`` becomes ``generated/scores_<name>.inc``, which the
+pages include.
+"""
+
+from pathlib import Path
+
+STUDIES = ("main", "tasks", "ablations", "density")
+
+
+def cells(rows):
+    """Method -> summary, of the methods that have been run for all the people."""
+    from benchmarks.protocol import TASKS
+    from benchmarks.tables import one_setting, summarise
+
+    found = {}
+    for method, own in rows.items():
+        try:
+            one_setting(own)
+        except ValueError:  # half of it made by another state of the code
+            continue
+        found[method] = summarise(own, TASKS[own[0]["task"]].metric)
+    most = max((s["n_people"] for s in found.values()), default=0)
+    found = {method: s for method, s in found.items() if s["n_people"] == most}
+    return dict(sorted(found.items(), key=lambda item: -item[1]["mean"]))
+
+
+def table(place, found, metric):
+    """One reST table of a task, an electrode set and a number of labels."""
+    from benchmarks.tables import chance_level
+
+    task, electrodes, regime = place
+    first = next(iter(found.values()))
+    title = f"{task}, {electrodes}, {regime} labels, {first['n_people']} people"
+    if metric == "accuracy":
+        title += f"; guessing: {100 * chance_level(first['n_windows']):.1f} %"
+    lines = [
+        f".. csv-table:: {title}",
+        f'    :header: method, "{metric} %", "95 % interval", parameters, seeds',
+        "",
+    ]
+    for method, s in found.items():
+        score, low, high = (f"{100 * s[k]:.1f}" for k in ("mean", "low", "high"))
+        lines.append(
+            f'    {method}, {score}, {low} to {high}, "{s["n_parameters"]:,}", '
+            f"{s['n_seeds']}"
+        )
+    return "\n".join([*lines, ""])
+
+
+def write(app):
+    """Write the tables before Sphinx reads the pages."""
+    from benchmarks.cells import read_rows
+    from benchmarks.protocol import TASKS
+    from benchmarks.tables import conditions, latest_code
+
+    results = Path(app.srcdir).parent / "benchmarks" / "results"
+    folder = Path(app.srcdir) / "generated"
+    folder.mkdir(exist_ok=True)
+    for study in STUDIES:
+        source, parts = results / f"{study}.csv", []
+        rows = latest_code(read_rows(source)) if source.exists() else []
+        for place, methods in conditions(rows).items():
+            found = cells(methods)
+            if found:
+                parts.append(table(place, found, TASKS[place[0]].metric))
+        text = "\n".join(parts) or "Not run yet.\n"
+        target = folder / f"scores_{study}.inc"
+        if not target.exists() or target.read_text("utf-8") != text:
+            target.write_text(text, "utf-8")
+
+
+def setup(app):
+    """Connect to Sphinx."""
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True}
