@@ -1,0 +1,74 @@
+"""The tables of the documentation are the raw results, and only whole ones."""
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.cells import COLUMNS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def scores():
+    spec = importlib.util.spec_from_file_location("scores", ROOT / "docs" / "scores.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(key, method, person, score, code=None):
+    known = dict.fromkeys(COLUMNS, "0") | {
+        "key": key,
+        "task": "left-right",
+        "electrodes": "motor-8",
+        "regime": "few",
+        "method": method,
+        "person": str(person),
+        "score": str(score),
+        "n_windows": "45",
+        "n_test": "4",
+        "n_parameters": "1234",
+        "fold": key[-1],
+    }
+    return known | {"config": json.dumps({"cell": key, "settings": {"code": code}})}
+
+
+def write(rows, path):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_page_shows_the_means_of_whole_methods_alone(scores, tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.4, 0.8, 8)
+    rows = [row(f"whole{p // 4}", "whole", p, values[p]) for p in range(8)]
+    rows += [row("half0", "half", p, 0.9) for p in range(4)]
+    rows += [row(f"mix{p // 4}", "mixed", p, 0.9, code=p // 4) for p in range(8)]
+    results, docs = tmp_path / "benchmarks" / "results", tmp_path / "docs"
+    results.mkdir(parents=True)
+    docs.mkdir()
+    write(rows, results / "main.csv")
+    scores.write(SimpleNamespace(srcdir=docs))
+    text = (docs / "generated" / "scores_main.inc").read_text()
+    assert f"    whole, {100 * values.mean():.1f}, " in text
+    assert '"1,234", 1' in text and "8 people" in text
+    assert "half" not in text and "mixed" not in text
+    assert (docs / "generated" / "scores_tasks.inc").read_text() == "Not run yet.\n"
+
+
+def test_every_page_includes_tables_that_are_written(scores):
+    included = {
+        line.split("scores_")[1].removesuffix(".inc")
+        for page in (ROOT / "docs").glob("*.rst")
+        for line in page.read_text("utf-8").splitlines()
+        if line.startswith(".. include:: generated/scores_")
+    }
+    assert {"main", "tasks"} <= included <= set(scores.STUDIES)
