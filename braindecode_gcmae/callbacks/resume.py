@@ -2,11 +2,13 @@
 
 import json
 import random
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochTimer
 from torch import nn
 
 from ..models import CheckpointError
@@ -17,6 +19,17 @@ from .hooks import unwrap
 __all__ = ["ResumableCheckpoint"]
 
 _FORMAT = 1
+_NUMBERS = (type(None), bool, int, float, str, np.number, np.bool_)
+_PARTS = {
+    "net": str,
+    "tensors": dict,
+    "history": str,
+    "position": dict,
+    "random": dict,
+    "random_at_begin": dict,
+    "callbacks": dict,
+    "learnt": dict,
+}
 
 
 class ResumableCheckpoint(DescribedCallback, Callback):
@@ -26,7 +39,9 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     continues after the last finished epoch (or step) instead of starting anew; on the
     CPU the result is bit for bit that of an uninterrupted run: weights, key encoders
     and queue, optimiser, schedulers, history and random states are restored. The file
-    is replaced atomically and read with ``weights_only=True``.
+    is replaced atomically and read with ``weights_only=True``. Training that was
+    finished is not done again; with a larger ``max_epochs`` it goes on. With several
+    processes the first one writes, and any number of them can go on.
 
     Parameters
     ----------
@@ -54,50 +69,87 @@ class ResumableCheckpoint(DescribedCallback, Callback):
 
     def initialize(self):
         """Nothing has been restored yet."""
-        self.state_ = None
+        self.state_ = self.replay_ = None
         return self
 
     # -- skorch --------------------------------------------------------------
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Restore what is there, and leave only the rest of the epochs to do."""
         self._check_order(net)
-        self.state_, self.max_epochs_ = None, None
-        if not self.file.exists():
-            return
-        self.state_ = self._read(net)
-        self._restore_tensors(net, self.state_)
-        net.history[:] = json.loads(self.state_["history"])
-        for name, callback in _ours(net):
-            callback.resume_from(self.state_["callbacks"].get(name, {}))
+        self._put_back(net)  # an earlier fit may have died
+        self.state_ = self.replay_ = None
+        self.epoch_over_ = False
+        self.begin_ = _random_state()
+        if self.file.exists():
+            self._begin_again(net)
+        if _is_main(net):
+            self._clear()
+        # Nobody writes before everybody has read.
+        _wait_for_all()
+
+    def _begin_again(self, net) -> None:
+        self.state_ = state = self._read(net)
+        self.begin_ = state["random_at_begin"]
+        try:
+            # Validation splits that follow are drawn as they were.
+            _restore_random_state(self.begin_)
+            self._restore_tensors(net, state)
+            net.history[:] = json.loads(state["history"])
+            for name, callback in _ours(net):
+                callback.resume_from(state["callbacks"].get(name, {}))
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise CheckpointError(f"{self.file} is damaged: {error!r}") from error
         # fit_loop reads max_epochs after this; it is put back at the first epoch.
         self.max_epochs_ = net.max_epochs
         net.max_epochs = max(0, net.max_epochs - len(net.history))
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         """Save: the last epoch is over for every callback, this one untouched."""
+        self.epoch_over_ = False
         if self.state_ is not None:
             self._resume(net)
             return
         self._write(net, net.history.to_list()[:-1], partial=None)
 
-    def on_batch_end(self, net, batch=None, training=False, **kwargs):
-        """Save inside an epoch, where the net can be continued there."""
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Save inside an epoch, where the net can be continued there.
+
+        Here the last batch is over for every callback.
+        """
+        if self.replay_ is not None:
+            # The loader that has just begun drew a number of its own again.
+            _restore_random_state(self.replay_)
+            self.replay_ = None
+            return
         if not (training and self.every_n_steps and hasattr(net, "position_")):
             return
-        # The pretrainer's own count: this batch has been recorded.
-        if net.position_ % self.every_n_steps == 0:
+        if net.position_ and net.position_ % self.every_n_steps == 0:
             rows = net.history.to_list()
-            self._write(net, rows[:-1], partial=rows[-1])
+            *done, _ = rows[-1]["batches"]  # the batch that is about to begin
+            self._write(net, rows[:-1], partial={**rows[-1], "batches": done})
+
+    def on_epoch_end(self, net, **kwargs):
+        """Count all batches of the epoch, those before an interruption included."""
+        if hasattr(net, "position_"):
+            net.history.record("train_batch_count", net.position_)
+        self.epoch_over_ = True
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Save the end, and put ``max_epochs`` back if no epoch was left."""
-        self._put_back(net)
-        self._write(net, net.history.to_list(), partial=None)
+        """Save the end; or give back what was found, if no epoch was left to do.
+
+        Where training was stopped (Ctrl-C, early stopping) the last checkpoint stays:
+        going on replays from there, and what stopped it by rule stops it again.
+        """
+        if self.state_ is not None:
+            self._resume(net)
+        elif self.epoch_over_ and len(net.history) >= net.max_epochs:
+            self._write(net, net.history.to_list(), partial=None)
 
     # -- saving ----------------------------------------------------------------
     def _write(self, net, rows: list, partial: dict | None) -> None:
-        accelerator = getattr(net, "accelerator", None)
-        if accelerator is not None and not accelerator.is_main_process:
+        if not _is_main(net):
             return
         state = {
             "format": _FORMAT,
@@ -105,22 +157,36 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             "tensors": _tensors(net),
             "history": json.dumps(rows, default=_plain),
             "partial": None if partial is None else json.dumps(partial, default=_plain),
-            "position": net.resume_state() if hasattr(net, "resume_state") else {},
+            "position": {} if partial is None else net.resume_state(),
             "random": _random_state(),
+            "random_at_begin": self.begin_,
             "callbacks": {name: c.resume_state() for name, c in _ours(net)},
             "learnt": {name: _learnt(c) for name, c in net.callbacks_},
         }
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         replace_file(self.file, lambda name: torch.save(state, name))
 
+    def _clear(self) -> None:
+        """Remove what a process that was killed while it wrote has left."""
+        for left in Path(self.folder).glob(f".{self.file.name}.*"):
+            left.unlink(missing_ok=True)
+
     # -- restoring ---------------------------------------------------------------
     def _read(self, net) -> dict:
         try:
+            # torch.load does not look at the check sums.
+            with zipfile.ZipFile(self.file) as archive:
+                broken = archive.testzip()
+            if broken is not None:
+                raise zipfile.BadZipFile(f"wrong check sum of {broken}")
             state = torch.load(self.file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise CheckpointError(f"{self.file} is damaged: {error}") from error
         if not isinstance(state, dict) or state.get("format") != _FORMAT:
             raise CheckpointError(f"{self.file} has another format than {_FORMAT}")
+        for part, kind in _PARTS.items():
+            if not isinstance(state.get(part), kind):
+                raise CheckpointError(f"{self.file} is damaged: it has no {part}")
         if state["net"] != type(net).__name__:
             raise CheckpointError(
                 f"{self.file} is of a {state['net']}, not of a {type(net).__name__}"
@@ -133,8 +199,10 @@ class ResumableCheckpoint(DescribedCallback, Callback):
                 module.load_state_dict(state["tensors"][name])
             for name in net._optimizers:
                 getattr(net, f"{name}_").load_state_dict(state["tensors"][name])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{self.file} does not fit this net: {error}") from error
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.file} does not fit this net: {error}"
+            ) from error
 
     def _resume(self, net) -> None:
         """Once every callback has begun: what they overwrote, and the random states."""
@@ -143,14 +211,16 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self._restore_tensors(net, state)
         for name, callback in net.callbacks_:
             _restore_learnt(callback, state["learnt"].get(name, {}))
+        if hasattr(net, "choose_objective"):  # by max_epochs, which was another
+            net.choose_objective()
         if state["partial"] is not None:
             net.history[-1] = json.loads(state["partial"])
-        if state["position"]:
             net.resume_from(state["position"])
+            self.replay_ = state["random"]
         _restore_random_state(state["random"])
 
     def _put_back(self, net) -> None:
-        if self.max_epochs_ is not None:
+        if getattr(self, "max_epochs_", None) is not None:
             net.max_epochs = self.max_epochs_
         self.max_epochs_ = None
 
@@ -186,29 +256,72 @@ def _plain(value):
     return str(value)
 
 
+def _is_main(net) -> bool:
+    """Whether this process is the one that writes."""
+    accelerator = getattr(net, "accelerator", None)
+    if accelerator is not None:
+        return accelerator.is_main_process
+    distributed = torch.distributed
+    running = distributed.is_available() and distributed.is_initialized()
+    return not running or distributed.get_rank() == 0
+
+
+def _wait_for_all() -> None:
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
 def _is_plain(value) -> bool:
-    if isinstance(value, list | tuple):
+    """Whether a value can be written and read without running code."""
+    if type(value) in (list, tuple):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str | np.number)
+    if isinstance(value, dict):
+        # Of a dict's subclasses a state_dict alone comes back as what it was.
+        state = type(value) in (dict, OrderedDict)
+        tensors = (torch.Tensor, *_NUMBERS)
+        return state and all(
+            type(k) in (str, int) and (isinstance(v, tensors) or _is_plain(v))
+            for k, v in value.items()
+        )
+    return isinstance(value, _NUMBERS)
+
+
+def _as_plain(value):
+    """The same with the numbers of Python instead of numpy's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {name: _as_plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_as_plain, value))
+    return value
+
+
+def _plain_part(values: dict) -> dict:
+    """The entries that are plain; of dicts in lists, too, what is plain of them."""
+    kept = {}
+    for name, value in values.items():
+        if type(value) is list and value and all(type(v) is dict for v in value):
+            kept[name] = [_plain_part(v) for v in value]  # schedulers in a scheduler
+        elif _is_plain(value):
+            kept[name] = _as_plain(value)
+    return kept
 
 
 def _learnt(callback) -> dict:
     """Learnt numbers of a foreign callback, and its scheduler if it has one."""
-    state = {
-        name: value.item() if isinstance(value, np.number) else value
-        for name, value in vars(callback).items()
-        if name.endswith("_") and _is_plain(value)
-    }
+    if isinstance(callback, DescribedCallback | EpochTimer):
+        return {}  # ours resume themselves; the clock goes on by itself
+    ended = {n: v for n, v in vars(callback).items() if n.endswith("_")}
+    state = _plain_part(ended)
     scheduler = getattr(callback, "lr_scheduler_", None)
     if scheduler is not None:
-        plain = scheduler.state_dict().items()
-        state["lr_scheduler_"] = {k: v for k, v in plain if _is_plain(v)}
+        state["lr_scheduler_"] = _plain_part(scheduler.state_dict())
     return state
 
 
 def _restore_learnt(callback, state: dict) -> None:
-    if isinstance(callback, DescribedCallback):
-        return  # ours resume themselves
     for name, value in state.items():
         if name == "lr_scheduler_":
             callback.lr_scheduler_.load_state_dict(value)

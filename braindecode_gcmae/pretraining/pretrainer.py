@@ -119,11 +119,12 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
 
     @classmethod
     def paper(cls, **arguments):
-        """The paper's setting to the letter, corrected only where undefined.
+        """The paper's setting, corrected where it is undefined.
 
         Large graph transformer and tiny DGCNN on alpha-band spectra, mean squared
-        error over all nodes and raw Gram matrices (Eq. 2), batch 128, 200 epochs.
-        Temperature and queue are not in the paper: MoCo's stay.
+        error of the dropped nodes and raw Gram matrices of all (Eq. 2), original edges
+        in the masked graph, Adam, batch 128, 200 epochs. Temperature and queue are not
+        in the paper: MoCo's stay.
         """
         preset = {
             "teacher": GCMAETeacher,
@@ -264,10 +265,14 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Tell the module which epoch this is, and which objective is on."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
-        joint = self.joint_
-        joint.epoch = self._epoch()
+        self.joint_.epoch = self._epoch()
         self.terms_: list[dict] = []
         self.position_ = 0  # steps done in this epoch
+        self.choose_objective()
+
+    def choose_objective(self) -> None:
+        """Switch the objectives on that belong to this epoch."""
+        joint = self.joint_
         if self.objective == "sequential":
             second = joint.epoch >= (self.max_epochs + 1) // 2
             joint.contrast, joint.reconstruct = not second, second
