@@ -1,0 +1,153 @@
+"""Rows of the student in use: latency, throughput, size, export, import time."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from braindecode_gcmae import GCMAEStudent
+
+from .measure import interleave, milliseconds, parameters, row
+from .steps import FEW, SIGNAL
+
+
+def default_student() -> GCMAEStudent:
+    """The one student of all tables, on eight electrodes."""
+    return GCMAEStudent(n_outputs=2, ch_names=FEW, **SIGNAL).eval()
+
+
+def peers() -> dict:
+    from braindecode.models import EEGNet, ShallowFBCSPNet
+
+    shape = {"n_outputs": 2, "n_chans": len(FEW), **SIGNAL}
+    return {
+        "EEGNet": EEGNet(**shape).eval(),
+        "ShallowFBCSPNet": ShallowFBCSPNet(**shape).eval(),
+    }
+
+
+def _forwards(batch: int) -> dict:
+    x = 10 * torch.randn(batch, len(FEW), SIGNAL["n_times"])
+    models = {"student": default_student(), **peers()}
+
+    def forward(model):
+        with torch.inference_mode():
+            return model(x)
+
+    return {name: (lambda m=model: forward(m)) for name, model in models.items()}
+
+
+def latency() -> list[dict]:
+    """One window, one thread; and the exported file in onnxruntime."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        functions, sizes = _exported(_forwards(1))
+        times = interleave(functions)
+    finally:
+        torch.set_num_threads(threads)
+    fastest = min(times["EEGNet"], times["ShallowFBCSPNet"])
+    ratio = times["student"] / fastest
+    return [
+        row(
+            "student, one 8-electrode window, one thread",
+            "faster of EEGNet and ShallowFBCSPNet",
+            "<= 1x, < 2 ms",
+            f"{ratio:.2f}x, {1e3 * times['student']:.2f} ms",
+            ratio <= 1 and times["student"] < 2e-3,
+            ratio=ratio,
+            milliseconds=milliseconds(times),
+        ),
+        row(
+            "exported file, one 8-electrode window, one thread",
+            "faster of EEGNet and ShallowFBCSPNet",
+            "one file, raw window to probabilities",
+            f"{1e3 * times['ONNX']:.2f} ms ({times['ONNX'] / fastest:.2f}x), "
+            f"{sizes['ONNX']:.0f} kB; int8 {1e3 * times['ONNX, int8']:.2f} ms, "
+            f"{sizes['ONNX, int8']:.0f} kB",
+            True,
+            kilobytes=sizes,
+            milliseconds=milliseconds(times),
+        ),
+    ]
+
+
+def _exported(functions: dict) -> tuple[dict, dict]:
+    """The timed functions, and the exported files' beside them, with sizes in kB."""
+    from braindecode_gcmae.export import StreamingClassifier, export_onnx
+
+    sizes = {}
+    x = 10 * torch.randn(1, len(FEW), SIGNAL["n_times"]).numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, int8 in (("ONNX", False), ("ONNX, int8", True)):
+            path = export_onnx(default_student(), Path(folder) / "s.onnx", int8=int8)
+            sizes[name] = round(path.stat().st_size / 1e3, 1)
+            predict = StreamingClassifier(path).predict
+            functions[name] = lambda predict=predict: predict(x)
+    return functions, sizes
+
+
+def throughput() -> list[dict]:
+    """Batches of 256."""
+    times = interleave(_forwards(256))
+    ratio = min(times["EEGNet"], times["ShallowFBCSPNet"]) / times["student"]
+    return [
+        row(
+            "student, batch 256",
+            "faster of EEGNet and ShallowFBCSPNet",
+            ">= 2x the throughput",
+            f"{ratio:.1f}x, {256 / times['student']:.0f} windows/s",
+            ratio >= 2,
+            ratio=ratio,
+            milliseconds=milliseconds(times),
+        )
+    ]
+
+
+def size() -> list[dict]:
+    """Parameters of the default student."""
+    n = parameters(default_student())
+    return [
+        row(
+            "parameters of the default student",
+            "the paper's 1.3 M",
+            "<= 130 k",
+            f"{n:,}",
+            n <= 130_000,
+            parameters=n,
+        )
+    ]
+
+
+def import_time(rounds: int = 5) -> list[dict]:
+    """Import of this package against braindecode's, each in a fresh process."""
+    times: dict = {"braindecode": [], "braindecode_gcmae": []}
+    for _ in range(rounds + 1):  # the first fills the disk's cache
+        for name, values in times.items():
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", f"import {name}"],
+                check=True,
+                env={**os.environ, "PYTHONPATH": os.getcwd()},
+            )
+            values.append(time.perf_counter() - start)
+    more = sorted(
+        ours - theirs
+        for ours, theirs in zip(
+            times["braindecode_gcmae"][1:], times["braindecode"][1:], strict=True
+        )
+    )[rounds // 2]
+    return [
+        row(
+            "import braindecode_gcmae",
+            "import braindecode alone",
+            "<= 0.3 s more",
+            f"{more:.2f} s more",
+            more <= 0.3,
+            seconds={name: [round(v, 2) for v in vs[1:]] for name, vs in times.items()},
+        )
+    ]
