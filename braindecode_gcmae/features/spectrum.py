@@ -8,6 +8,9 @@ from torch import Tensor, nn
 __all__ = ["WelchSpectrum", "band_power", "welch_psd"]
 
 
+_BLOCK = 256  # signals
+
+
 def _taper(window: str, n: int) -> Tensor:
     if window == "hann":
         return torch.hann_window(n, periodic=True, dtype=torch.float64)
@@ -28,6 +31,15 @@ def _check_segment(n_times: int, n_per_seg: int, n_overlap: int) -> None:
             f"windows of {n_times} samples are shorter than one Welch segment "
             f"(n_per_seg={n_per_seg}); use longer windows or shorter segments"
         )
+
+
+def _segment_power(x: Tensor, taper: Tensor, hop: int, constant: bool) -> Tensor:
+    """Mean over tapered segments of the squared Fourier coefficients."""
+    segments = x.unfold(-1, taper.shape[0], hop)
+    if constant:
+        segments = segments - segments.mean(-1, keepdim=True)
+    spectrum = torch.view_as_real(torch.fft.rfft(segments * taper))
+    return spectrum.square().sum(-1).mean(-2)
 
 
 def welch_psd(
@@ -83,11 +95,14 @@ def welch_psd(
     if detrend not in ("constant", None):
         raise ValueError(f"detrend must be 'constant' or None, got {detrend!r}")
     taper = _taper(window, n_per_seg).to(x)
-    segments = x.unfold(-1, n_per_seg, n_per_seg - n_overlap)
-    if detrend == "constant":
-        segments = segments - segments.mean(-1, keepdim=True)
-    spectrum = torch.view_as_real(torch.fft.rfft(segments * taper))
-    power = spectrum.square().sum(-1).mean(-2)
+    hop, constant = n_per_seg - n_overlap, detrend == "constant"
+    if x.is_cpu and x.dim() > 1 and not torch.compiler.is_compiling():
+        # Block by block, so that the segments of a block stay in the cache.
+        blocks = x.reshape(-1, x.shape[-1]).split(_BLOCK)
+        powers = [_segment_power(block, taper, hop, constant) for block in blocks]
+        power = torch.cat(powers).reshape(*x.shape[:-1], -1)
+    else:
+        power = _segment_power(x, taper, hop, constant)
     # One-sided: every bin but DC and Nyquist also stands for its mirror image.
     scale = torch.full((power.shape[-1],), 2.0).to(x)
     scale[0] = 1.0
