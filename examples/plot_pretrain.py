@@ -10,10 +10,10 @@ apart from those of other people. Monitors watch while it happens.
 # %%
 # Recordings
 # ----------
-# Eight simulated people. The labels are used by nothing but the probe, which asks
-# the nearest neighbours of an embedding which hand was imagined. (The other examples align each
-# recording first. Alignment makes electrodes uncorrelated, so that little is left to
-# reconstruct one from the others by: here the recordings stay as they are.)
+# Eight simulated people. The labels are used by nothing but the probe, which asks the
+# nearest neighbours of an embedding which hand was imagined. (The other examples align
+# each recording first. Alignment makes electrodes uncorrelated, so that little is left
+# to reconstruct one from the others by: here the recordings stay as they are.)
 
 from braindecode_gcmae import (
     CollapseMonitor,

@@ -82,6 +82,7 @@ def test_moabb_reads_the_pipelines():
 @pytest.mark.slow
 def test_moabb_benchmarks_the_pipelines(tmp_path):
     import moabb
+    from moabb.datasets.fake import FakeDataset
 
     pipelines = []
     for name, pipeline in read_pipelines().items():
@@ -94,7 +95,16 @@ def test_moabb_benchmarks_the_pipelines(tmp_path):
         pipelines.append(
             {"name": name, "paradigms": ["LeftRightImagery"], "pipeline": pipeline}
         )
-    dataset = braindecode_gcmae.SimulatedEEG(n_subjects=2, n_trials=6).to_moabb()
+    dataset = FakeDataset(
+        event_list=["left_hand", "right_hand"],
+        n_sessions=1,
+        n_runs=1,
+        n_subjects=2,
+        channels=braindecode_gcmae.montage_preset("10-10-64"),
+        sfreq=160.0,
+        n_events=10,
+        seed=0,
+    )
     results = moabb.benchmark(
         pipelines=pipelines,
         evaluations=["CrossSubject"],
