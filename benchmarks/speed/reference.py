@@ -84,13 +84,9 @@ def _view(network, x, observed, electrodes, dropped, keep) -> dict:
     features = network.describe(observed, masked)
     seen = network.graph(x, features, masked)[0]
     lost, here = dropped[0], masked.present[0]
-    n = len(lost)
-    links = [
-        seen[i, j] for i in range(n) for j in range(n) if i != j and here[i] and here[j]
-    ]
-    typical = torch.stack(links).mean() if links else seen.new_zeros(())
+    pairs = here[:, None] & here[None, :] & ~torch.eye(len(lost), dtype=torch.bool)
+    typical = seen[pairs].mean() if pairs.any() else seen.new_zeros(())
     alone = lost & (seen.sum(1) == 0)
-    graph, whole = torch.zeros_like(seen), torch.zeros_like(seen)
     stay = ~lost
     both = stay[:, None] & stay[None, :]
     graph = seen * (keep[0] & both)
