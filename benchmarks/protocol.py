@@ -166,12 +166,10 @@ def make_split(people, pool, regime, fold, seed, *, strata=None, nested=False):
 def align(X, people, kept=None):
     r"""Align every person's windows to a white mean covariance, without labels.
 
-    Without ``kept`` this is :class:`braindecode_gcmae.RecordingAlignment` of each
-    person. With ``kept`` it is the same for these electrodes alone, which is what a
-    device that has nothing else can do, and again for what the kept electrodes do
-    not explain of the others, :math:`x_r - R_{rk} R_{kk}^{-1} x_k`: one window then
-    serves a teacher with all electrodes and a student with few, and the student
-    sees the very numbers of its own device.
+    With ``kept`` these electrodes are aligned on their own, which is what a device
+    that has nothing else can do, and the others by what these leave unexplained: one
+    window then serves a teacher with all electrodes and a student with few, and the
+    student sees the very numbers of its own device.
 
     Parameters
     ----------
@@ -189,26 +187,9 @@ def align(X, people, kept=None):
     """
     from braindecode_gcmae import RecordingAlignment
 
-    step = RecordingAlignment()
-    X = X.astype(np.float32)
-    if kept is None or len(kept) == X.shape[1]:
-        return step.transform(X, groups=people)
-    rest = np.setdiff1d(np.arange(X.shape[1]), kept)
-    out = np.empty_like(X)
-    out[:, kept] = step.transform(X[:, kept], groups=people)
-    residual = X[:, rest] - X[:, rest].mean(-1, keepdims=True)
-    for person in np.unique(people):
-        rows = people == person
-        own = X[rows][:, kept] - X[rows][:, kept].mean(-1, keepdims=True)
-        own_rows, rest_rows = (
-            part.swapaxes(0, 1).reshape(part.shape[1], -1).astype(np.float64)
-            for part in (own, residual[rows])
-        )
-        within, across = own_rows @ own_rows.T, rest_rows @ own_rows.T
-        slope = across @ np.linalg.pinv(within, rcond=1e-7, hermitian=True)
-        residual[rows] -= (slope @ own).astype(np.float32)
-    out[:, rest] = step.transform(residual, groups=people)
-    return out
+    rows = None if kept is None else [int(row) for row in kept]
+    step = RecordingAlignment(electrodes=rows)
+    return step.transform(X.astype(np.float32), groups=people)
 
 
 @dataclass

@@ -7,6 +7,7 @@ frequencies are the powers of filtered signals (:class:`TemporalFeatures`). Freq
 are in Hz and powers in µV²/Hz, so the same weights serve at any sampling rate.
 """
 
+from .connectivity import ConnectivityFeatures, nearest_sites
 from .electrodes import Electrodes, spherical_harmonics
 from .memo import Memo
 from .nodes import CombinedFeatures, FeatureNorm, SpectralFeatures, TemporalFeatures
@@ -14,6 +15,7 @@ from .spectrum import WelchSpectrum, band_power, welch_psd
 
 __all__ = [
     "CombinedFeatures",
+    "ConnectivityFeatures",
     "Electrodes",
     "FeatureNorm",
     "Memo",
@@ -21,6 +23,7 @@ __all__ = [
     "TemporalFeatures",
     "WelchSpectrum",
     "band_power",
+    "nearest_sites",
     "spherical_harmonics",
     "welch_psd",
 ]

@@ -33,6 +33,15 @@ def band_responses(freqs: Tensor, centres: Tensor, log_widths: Tensor) -> Tensor
     return response / response.sum(-1, keepdim=True).clamp_min(1e-6)
 
 
+def mixing_unit() -> float:
+    """Unit of the mixing matrices.
+
+    An optimiser's step moves all their L^2 entries at once: in this unit it is a small
+    change of the filters, and few labels do not overturn them.
+    """
+    return 0.1
+
+
 def graph_filters(mixing: Tensor, basis: Tensor, present: Tensor) -> Tensor:
     """Signed graph filters of unit rows over the electrodes with data.
 
@@ -41,7 +50,9 @@ def graph_filters(mixing: Tensor, basis: Tensor, present: Tensor) -> Tensor:
     basis = basis.unsqueeze(1)
     among = present[:, None, None, :].to(basis.dtype)
     n_present = among.sum(-1, keepdim=True).clamp_min(1.0)
-    kernel = basis @ mixing @ basis.transpose(-1, -2) / n_present
+    # Known positions have |phi|^2 = L: rows of the kernel are of order one.
+    scale = mixing_unit() / (basis.shape[-1] * n_present.sqrt())
+    kernel = basis @ mixing @ basis.transpose(-1, -2) * scale
     identity = torch.eye(basis.shape[2], dtype=basis.dtype, device=basis.device)
     rows = (identity + kernel) * among
     norm = rows.square().sum(-1, keepdim=True)
@@ -176,7 +187,7 @@ class TemporalFeatures(nn.Module):
     electrodes' positions,
 
     .. math::
-        A_g = \mathrm{rows\ of\ } (I + \tfrac{1}{N} \Phi M_g \Phi^T)
+        A_g = \mathrm{rows\ of\ } (I + \tfrac{1}{L \sqrt N} \Phi M_g \Phi^T)
               \mathrm{\ at\ unit\ length}, \qquad
         h_{i,gb} = \Big\langle \log \sum_f g_b(f)\,
               \big| [A_g X_s(f)]_i \big|^2 \Big\rangle_s :
@@ -218,7 +229,7 @@ class TemporalFeatures(nn.Module):
         centres = torch.linspace(low, high, n_bands).exp()
         self.centres = nn.Parameter(centres)
         self.log_widths = nn.Parameter((0.18 * centres).clamp_min(1.2).log())
-        mixing = torch.randn(n_filters, n_basis, n_basis) * 0.3
+        mixing = torch.randn(n_filters, n_basis, n_basis) / mixing_unit()
         mixing[0] = 0.0
         self.mixing = nn.Parameter(mixing)
         self._memo_responses, self._memo_filters = Memo(), Memo()

@@ -330,9 +330,11 @@ class JointPretraining(nn.Module):
             loss = reconstruction_loss(
                 rebuilt,
                 windows.target.repeat(2, 1, 1),
-                masked=torch.cat([view.dropped for view in views]),
                 present=windows.electrodes.present.repeat(2, 1),
-                **self.reconstruction,
+                **{
+                    "masked": torch.cat([view.dropped for view in views]),
+                    **self.reconstruction,
+                },
             )
         if not self.contrast:
             return loss, [], []
