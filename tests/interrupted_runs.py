@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from tiny import classifier, labelled, pretrainer, quietly, small, windows
 from braindecode_gcmae import GCMAEPretraining, GCMAETeacher, TopologyDistillation
 from braindecode_gcmae.callbacks import ResumableCheckpoint, resume
 
-DROPOUT = {"drop_prob": 0.3}
+PATIENCE = 120  # seconds that a tiny run may take on a busy machine
 
 
 PROGRESS = None  # counter of the steps of this process, read by the one that kills
@@ -160,10 +161,23 @@ def die_while_writing(moment, nth):
     resume.torch.save, os.replace = save, replace
 
 
+@contextmanager
+def findable():
+    """Children find the tests' modules as this process does."""
+    here, old = os.path.dirname(__file__), os.environ.get("PYTHONPATH")
+    paths = [here, os.path.dirname(here), *([old] if old else [])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    yield
+    if old is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = old
+
+
 def context():
     """Processes that start fast and share nothing with the tests' own."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["interrupted_runs"])
+    made.set_forkserver_preload(["interrupted_runs", "process_runs"])
     return made

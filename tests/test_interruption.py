@@ -7,23 +7,13 @@ import time
 
 import pytest
 import torch
-from interrupted_runs import context, run, same
-
-PATIENCE = 120  # seconds that a tiny run may take on a busy machine
+from interrupted_runs import PATIENCE, context, findable, run, same
 
 
 @pytest.fixture(scope="module")
 def processes():
-    """Children find the tests' modules as this process does."""
-    here = os.path.dirname(__file__)
-    old = os.environ.get("PYTHONPATH")
-    paths = [here, os.path.dirname(here), *([old] if old else [])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    yield context()
-    if old is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = old
+    with findable():
+        yield context()
 
 
 class Run:
@@ -138,7 +128,7 @@ def test_killed_while_it_writes_the_last_checkpoint_loads(
     file = tmp_path / "training.pt"
     assert file.exists() == (nth > 1)
     if file.exists():
-        assert torch.load(file, weights_only=True)["net"] == "GCMAEPretrainer"
+        assert torch.load(file, weights_only=True)["module"] == "JointPretraining"
     end = broken.finish()
     for name, value in expected.items():
         assert same(value, end[name]), name

@@ -21,7 +21,7 @@ __all__ = ["ResumableCheckpoint"]
 _FORMAT = 1
 _NUMBERS = (type(None), bool, int, float, str, np.number, np.bool_)
 _PARTS = {
-    "net": str,
+    "module": str,
     "tensors": dict,
     "history": str,
     "position": dict,
@@ -153,7 +153,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             return
         state = {
             "format": _FORMAT,
-            "net": type(net).__name__,
+            "module": type(unwrap(net.module_)).__name__,
             "tensors": _tensors(net),
             "history": json.dumps(rows, default=_plain),
             "partial": None if partial is None else json.dumps(partial, default=_plain),
@@ -187,9 +187,10 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         for part, kind in _PARTS.items():
             if not isinstance(state.get(part), kind):
                 raise CheckpointError(f"{self.file} is damaged: it has no {part}")
-        if state["net"] != type(net).__name__:
+        module = type(unwrap(net.module_)).__name__
+        if state["module"] != module:
             raise CheckpointError(
-                f"{self.file} is of a {state['net']}, not of a {type(net).__name__}"
+                f"{self.file} is of a {state['module']}, not of a {module}"
             )
         return state
 

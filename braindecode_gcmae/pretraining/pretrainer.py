@@ -13,6 +13,7 @@ from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
 from .inputs import check_pair, paper_arguments, signal_of
 from .loss import TERMS, PretrainingLoss
+from .processes import mean_over_processes, n_processes, process_index
 from .use import PretrainedModels
 
 __all__ = ["GCMAEPretrainer"]
@@ -122,7 +123,7 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
         """The paper's setting, corrected where it is undefined.
 
         Large graph transformer and tiny DGCNN on alpha-band spectra, mean squared
-        error of the dropped nodes and raw Gram matrices of all (Eq. 2), original edges
+        error of all nodes and raw Gram matrices (Eq. 2), original edges
         in the masked graph, Adam, batch 128, 200 epochs. Temperature and queue are not
         in the paper: MoCo's stay.
         """
@@ -192,6 +193,15 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
         self.module_ = module
         return self
 
+    def initialize_criterion(self):
+        """Build the criterion, and keep accelerate from wrapping it."""
+        super().initialize_criterion()
+        criterion = self.criterion_
+        if isinstance(criterion, nn.Module) and not list(criterion.parameters()):
+            # DistributedDataParallel refuses what has nothing to learn.
+            criterion._is_accelerate_prepared = True
+        return self
+
     # -- training ------------------------------------------------------------
     def fit(self, X, y=None, *, groups=None):
         """Pretrain from scratch.
@@ -249,13 +259,14 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
         arguments = {**self.get_params_for("iterator_train")}
         arguments.setdefault("collate_fn", collate_windows)
         arguments.setdefault("batch_size", self.batch_size)
-        arguments.setdefault("drop_last", len(dataset) >= arguments["batch_size"])
+        step = arguments["batch_size"] * n_processes(self)
+        arguments.setdefault("drop_last", len(dataset) >= step)
         arguments.pop("shuffle", None)
         arguments["sampler"] = CounterShuffle(
             len(dataset),
             self.seed,
             self._epoch,
-            lambda: self.position_ * arguments["batch_size"],
+            lambda: self.seen_,
         )
         return self.iterator_train(dataset, **arguments)
 
@@ -267,7 +278,7 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
         self.joint_.epoch = self._epoch()
         self.terms_: list[dict] = []
-        self.position_ = 0  # steps done in this epoch
+        self.position_ = self.seen_ = 0  # steps of this epoch, and their windows
         self.choose_objective()
 
     def choose_objective(self) -> None:
@@ -280,26 +291,34 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
     def train_step(self, batch, **fit_params):
         """One optimiser step, then the key encoders and the queue."""
         # Dropout included, a step depends on the seed and its number alone.
-        key = (self.seed, self._epoch(), self.position_)
-        with own_randomness(*key, device=self.device):
+        key = [self.seed, self._epoch(), self.position_]
+        if process_index(self):  # its windows are others
+            key.append(process_index(self))
+        with own_randomness(*key, device=self.device_of_models()):
             step = super().train_step(batch, **fit_params)
         output = step["y_pred"]
         self.joint_.momentum_step(output.get("keys"), output.get("groups"))
         # Stay on the device: reading a value here would stall the GPU.
-        self.terms_.append({k: output[k].detach() for k in TERMS if k in output})
+        names = [name for name in TERMS if name in output]
+        values = torch.stack([step["loss"], *(output[name] for name in names)])
+        values = mean_over_processes(self, values.detach())
+        step["loss"] = values[0]
+        self.terms_.append(dict(zip(names, values[1:], strict=True)))
         self.position_ += 1
+        self.seen_ += len(batch[0]["index"]) * n_processes(self)
         return step
 
     def resume_state(self) -> dict:
         """Where inside the epoch training is, and the terms of its steps so far."""
         names = list(self.terms_[0]) if self.terms_ else []
         terms = {n: torch.stack([t[n] for t in self.terms_]).cpu() for n in names}
-        return {"step": self.position_, "terms": terms}
+        return {"step": self.position_, "seen": self.seen_, "terms": terms}
 
     def resume_from(self, state: dict) -> None:
         """Go on inside an epoch: the order of the windows is known without a replay."""
-        self.position_ = int(state["step"])
-        columns = {n: v.to(self.device) for n, v in state["terms"].items()}
+        self.position_, self.seen_ = int(state["step"]), int(state["seen"])
+        device = self.device_of_models()
+        columns = {n: v.to(device) for n, v in state["terms"].items()}
         steps = len(next(iter(columns.values()), ()))
         self.terms_ = [{n: v[i] for n, v in columns.items()} for i in range(steps)]
 

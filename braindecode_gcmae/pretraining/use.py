@@ -36,6 +36,10 @@ class PretrainedModels:
         """The teacher as it is now."""
         return self._branch("teacher").model
 
+    def device_of_models(self) -> torch.device:
+        """Where the models are; ``device`` is None under accelerate."""
+        return next(self.joint_.parameters()).device
+
     def _branch(self, name: str):
         self.check_is_fitted(["module_"])
         branches = self.joint_.branches
@@ -69,7 +73,7 @@ class PretrainedModels:
             windows, batch_size=self.batch_size, collate_fn=collate_windows
         )
         for batch, _ in loader:
-            yield to_device(batch, self.device)
+            yield to_device(batch, self.device_of_models())
 
     def transform(self, X):
         """Student embeddings of HD or LD windows, (n, d)."""
@@ -98,7 +102,8 @@ class PretrainedModels:
         branch = self._branch(density)
         network = branch.model.network
         rows = masked_rows(branch.model, masked)
-        hidden = torch.zeros(network.n_nodes, dtype=torch.bool, device=self.device)
+        device = self.device_of_models()
+        hidden = torch.zeros(network.n_nodes, dtype=torch.bool, device=device)
         hidden[rows] = True
         self.joint_.eval()
         targets, rebuilt = [], []

@@ -288,7 +288,7 @@ def test_a_pickle_runs_no_code(tmp_path, monkeypatch, write):
 
 def test_a_file_of_another_net_is_refused(tmp_path):
     written(tmp_path)
-    with pytest.raises(CheckpointError, match="of a EEGClassifier, not of a GCMAE"):
+    with pytest.raises(CheckpointError, match="of a GCMAEStudent, not of a Joint"):
         contrastive(tmp_path).fit(windows(), groups=SUBJECTS)
 
 

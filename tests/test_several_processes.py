@@ -1,0 +1,196 @@
+"""Two processes with half the batch are one with the whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from interrupted_runs import findable, same
+from process_runs import by_hand, together, train
+
+STEPS = {"max_epochs": 3}
+HALF, WHOLE = {"batch_size": 8}, {"batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Everything that two processes do here, in one start of them."""
+    folder = tmp_path_factory.mktemp("together")
+    jobs = {
+        "plain": {**HALF, **STEPS},
+        "dropout": {**HALF, "max_epochs": 1, "student__drop_prob": 0.5},
+        "sequential": {**HALF, **STEPS, "objective": "sequential"},
+        "contrast": {**HALF, "max_epochs": 1, "objective": "contrast"},
+        "odd": {"n": 20, "batch_size": 16, "max_epochs": 1},
+        "begun": {**HALF, "folder": str(folder / "a"), "max_epochs": 2},
+        "finished": {**HALF, **STEPS, "folder": str(folder / "a")},
+        "stopped": {
+            **HALF,
+            **STEPS,
+            "folder": str(folder / "b"),
+            "stop": 3,
+            "every_n_steps": 1,
+        },
+        "went on": {**HALF, **STEPS, "folder": str(folder / "b"), "every_n_steps": 1},
+        "for one": {
+            **HALF,
+            **STEPS,
+            "folder": str(folder / "c"),
+            "stop": 3,
+            "every_n_steps": 1,
+        },
+    }
+    with findable():
+        ends = together(list(jobs.values()), str(folder))
+    names = [*jobs, "by hand"]
+    return folder, [dict(zip(names, end, strict=True)) for end in ends]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """One process, the whole batch."""
+    return train(**WHOLE, **STEPS)
+
+
+def test_two_processes_with_half_the_batch_have_the_loss_of_one(runs, alone):
+    _, (first, _) = runs
+    found = first["plain"]
+    assert len(found["losses"]) == len(alone["losses"]) == 6
+    torch.testing.assert_close(found["losses"], alone["losses"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(found["terms"], alone["terms"], rtol=1e-5, atol=1e-6)
+    assert found["counts"] == alone["counts"]
+
+
+@pytest.mark.parametrize(("job", "epochs"), [("sequential", 3), ("contrast", 1)])
+def test_parts_of_the_objective_are_shared_too(runs, job, epochs):
+    _, (first, _) = runs
+    expected = train(**WHOLE, max_epochs=epochs, objective=job)
+    losses = first[job]["losses"]
+    torch.testing.assert_close(losses, expected["losses"], rtol=1e-5, atol=0)
+
+
+def test_a_loop_of_torch_alone_needs_no_more_than_its_own_wrapper(runs):
+    _, ends = runs
+    expected = by_hand()
+    for end in ends:
+        losses = end["by hand"]["losses"]
+        torch.testing.assert_close(losses, expected["losses"], rtol=1e-5, atol=0)
+        assert same(end["by hand"]["module"], ends[0]["by hand"]["module"])
+        torch.testing.assert_close(
+            end["by hand"]["module"]["queue.keys"],
+            expected["module"]["queue.keys"],
+            rtol=1e-4,
+            atol=1e-4,
+        )
+
+
+def test_the_queue_of_every_process_is_that_of_one(runs, alone):
+    _, ends = runs
+    for end in ends:
+        found = end["plain"]["module"]
+        for name in ("queue.groups", "queue.pointer", "queue.fill"):
+            assert torch.equal(found[name], alone["module"][name])
+        torch.testing.assert_close(
+            found["queue.keys"], alone["module"]["queue.keys"], rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("job", ["plain", "dropout", "odd", "finished", "went on"])
+def test_every_process_ends_with_the_same_bits(runs, job):
+    _, (first, second) = runs
+    for name in ("module", "losses", "terms", "embeddings"):
+        assert same(first[job][name], second[job][name]), name
+
+
+def test_a_step_sees_the_windows_of_the_whole_batch_once(runs, alone):
+    _, (first, second) = runs
+    seen = zip(first["plain"]["seen"], second["plain"]["seen"], strict=True)
+    assert [one + two for one, two in seen] == alone["seen"]
+
+
+def test_fewer_windows_than_a_step_needs_are_learnt_from(runs):
+    _, (first, second) = runs
+    seen = [sum(end["odd"]["seen"], []) for end in (first, second)]
+    assert set(seen[0]) | set(seen[1]) == set(range(20))
+
+
+def test_processes_drop_units_of_their_own(runs, alone):
+    _, (first, _) = runs
+    assert first["dropout"]["losses"] != alone["losses"][:2]
+
+
+def test_one_process_writes_the_checkpoint(runs):
+    _, (first, second) = runs
+    # Two epochs and the end; the third epoch and the end.
+    assert first["begun"]["writings"] == 3 and second["begun"]["writings"] == 0
+    assert first["finished"]["writings"] == 1 and second["finished"]["writings"] == 0
+
+
+@pytest.mark.parametrize("job", ["finished", "went on"])
+def test_two_processes_go_on_to_the_same_bits(runs, job):
+    """After an epoch, and inside one."""
+    _, ends = runs
+    for end in ends:
+        assert same(end[job]["module"], end["plain"]["module"])
+        assert end[job]["losses"] == end["plain"]["losses"]
+        assert end[job]["terms"] == end["plain"]["terms"]
+
+
+def test_another_number_of_processes_goes_on(runs, alone):
+    """One process finishes what two have begun, in the middle of an epoch."""
+    folder, _ = runs
+    found = train(**WHOLE, **STEPS, folder=str(folder / "c"))
+    assert len(found["seen"]) == 3  # of six steps
+    torch.testing.assert_close(found["losses"], alone["losses"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        found["embeddings"], alone["embeddings"], rtol=1e-3, atol=1e-3
+    )
+
+
+SCRIPT = """
+import numpy as np, torch
+from accelerate import Accelerator
+from skorch.hf import AccelerateMixin
+from braindecode_gcmae import GCMAEPretrainer
+from tiny import pretrainer, windows
+
+class Net(AccelerateMixin, GCMAEPretrainer):
+    pass
+
+accelerator = Accelerator(cpu=True)
+arguments = pretrainer(max_epochs=2).get_params(deep=False)
+arguments.pop("device")
+net = Net(accelerator=accelerator, **arguments)
+net.fit(windows(32), groups=np.repeat(np.arange(8), 4))
+if accelerator.is_main_process:
+    net.save_pretrained("run")
+    losses = [float(loss) for loss in net.history[:, "train_loss"]]
+    torch.save([accelerator.num_processes, losses], "told.pt")
+"""
+
+
+@pytest.mark.slow
+def test_a_script_under_a_launcher(tmp_path):
+    """torchrun: accelerate's own starts several processes on a CPU by mpirun alone."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    tests = Path(__file__).parent
+    paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
+    options = ["--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "script.py"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    n, losses = torch.load(tmp_path / "told.pt", weights_only=True)
+    assert n == 2
+    expected = train(batch_size=16, max_epochs=2)
+    means = [sum(expected["losses"][i : i + 2]) / 2 for i in (0, 2)]
+    torch.testing.assert_close(losses, means, rtol=1e-5, atol=0)
+    assert (tmp_path / "run" / "student" / "model.safetensors").is_file()
