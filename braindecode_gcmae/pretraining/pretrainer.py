@@ -131,7 +131,11 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
             "teacher": GCMAETeacher,
             "student": GCMAEStudent,
             "optimizer": torch.optim.Adam,
-            "reconstruction": {"form": "mse", "structure_form": "gram"},
+            "reconstruction": {
+                "form": "mse",
+                "structure_form": "gram",
+                "masked": None,
+            },
             "module__masked_edges": "original",
             **paper_arguments(GCMAETeacher, "teacher"),
             **paper_arguments(GCMAEStudent, "student"),
