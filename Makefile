@@ -79,7 +79,7 @@ typecheck: $(VENV)/.installed-lint
 	$(PY) -m mypy
 
 benchmark: $(VENV)/.installed-benchmarks
-	$(PY) -m benchmarks.run --small
+	$(PY) -m benchmarks.run --study quick
 
 bench-speed: $(VENV)/.installed-benchmarks
 	$(PY) -m benchmarks.speed
