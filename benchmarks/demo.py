@@ -29,6 +29,7 @@ def parse(arguments=None):
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--electrodes", help="the student's, e.g. motor-8, headband-8")
     parser.add_argument("--seeds", type=int, default=1, help="seeds, a split each")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument(
         "--record",
         action="store_true",
@@ -50,7 +51,7 @@ def configuration(study, settings):
     return digest.hexdigest()[:12]
 
 
-def run(study, *, output, seeds=1, settings=None, record=None):
+def run(study, *, output, seeds=1, first=0, settings=None, record=None):
     """Run all seeds that are missing, and write table, scores and figures.
 
     Parameters
@@ -58,7 +59,8 @@ def run(study, *, output, seeds=1, settings=None, record=None):
     study : Study
     output : path
         Folder for ``scores.csv``, ``summary.md`` and figures.
-    seeds : int
+    seeds, first : int
+        How many seeds, and the first of them.
     settings : Settings, optional
     record : path, optional
         CSV that keeps the rows of finished seeds.
@@ -75,8 +77,10 @@ def run(study, *, output, seeds=1, settings=None, record=None):
     rows = report.read_rows(record, config) if record else []
     done = {int(row["seed"]) for row in rows}
     last = None
-    for seed in [seed for seed in range(seeds) if seed not in done]:
+    for seed in [s for s in range(first, first + seeds) if s not in done]:
         last = Demonstration(study, seed, settings).run()
+        if record:  # another process may have added seeds meanwhile
+            rows = report.read_rows(record, config)
         rows = rows + report.person_rows(last, config)
         if record:
             report.write_rows(record, rows)
@@ -110,6 +114,7 @@ def main(arguments=None):
         study,
         output=options.output,
         seeds=options.seeds,
+        first=options.first,
         record=record if options.record else None,
     )
     wall, cpu = time.perf_counter() - begin, time.process_time() - used

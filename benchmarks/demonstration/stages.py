@@ -26,9 +26,9 @@ class Settings:
     The student is the package's default.
     """
 
-    pretraining_epochs: int = 8
-    teacher_epochs: int = 20
-    student_epochs: int = 30
+    pretraining_epochs: int = 6
+    teacher_epochs: int = 15
+    student_epochs: int = 25
     batch_size: int = 64
     lr: float = 1e-3
     queue_size: int = 1024
