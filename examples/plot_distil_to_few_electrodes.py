@@ -35,9 +35,8 @@ recordings = SimulatedEEG(
 )
 X, y, subject = recordings.windows()
 kept = [recordings.ch_names.index(name) for name in few]
-rest = [row for row in range(X.shape[1]) if row not in kept]
-for part in (kept, rest):
-    X[:, part] = RecordingAlignment().transform(X[:, part], groups=subject)
+align = RecordingAlignment(electrodes=few, ch_names=recordings.ch_names)
+X = align.transform(X, groups=subject)
 train, test = subject <= 12, subject > 12
 
 # %%
