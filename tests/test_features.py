@@ -372,7 +372,7 @@ def test_temporal_features_agree_with_filtering_then_mixing_then_power(sfreq):
     with torch.no_grad():
         centres = features.centres.numpy().astype(float)
         widths = np.exp(features.log_widths.numpy().astype(float))
-        features.mixing.normal_()  # also the filter that starts as the identity
+        features.mixing.normal_(std=10)  # also the filter that starts as the identity
         ours = features(features.observe(x), electrodes).numpy()
         mixing = features.mixing.numpy().astype(float)
     freqs = np.arange(4, 41)
@@ -384,7 +384,7 @@ def test_temporal_features_agree_with_filtering_then_mixing_then_power(sfreq):
             gain = np.exp(-0.5 * ((freqs - centres[band]) / widths[band]) ** 2)
             gain /= gain.sum()
             for g in range(n_filters):
-                rows = np.eye(n) + basis @ mixing[g] @ basis.T / n
+                rows = np.eye(n) + 0.1 * basis @ mixing[g] @ basis.T / (5 * n**0.5)
                 rows /= np.linalg.norm(rows, axis=1, keepdims=True)
                 level = np.zeros(n)
                 for start in (0, sfreq // 2, sfreq):
@@ -515,7 +515,7 @@ def test_the_average_of_all_electrodes_is_removed_by_a_filter_that_removes_it():
     electrodes = everywhere(1, n, 1)
     electrodes.basis.fill_(1.0)
     with torch.no_grad():
-        features.mixing.fill_(-1.0)
+        features.mixing.fill_(-5.0)  # in units of 0.1 / sqrt(4): I - 1/4
     own = torch.randn(1, n, 512)
     own = own - own.mean(1, keepdim=True)
     common = 1000 * torch.randn(1, 1, 512)
