@@ -294,7 +294,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         if not found:
             return None
         # A recording without a run or session is one; without a subject it is nobody's.
-        whole = {name: "" for name in found[1:]}
+        whole = dict.fromkeys(found[1:], "")
         return table[found].astype(object).fillna(whole).to_numpy(dtype=object)
 
     def _dataset(self, dataset):
