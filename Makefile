@@ -55,12 +55,13 @@ demo: $(VENV)/.installed-tests
 	$(PY) benchmarks/demo.py --data $(DATA) --output outputs/demo
 
 test: $(VENV)/.installed-tests
-	$(PY) -m pytest -m "not slow" --cov=braindecode_gcmae --cov-report=term --durations=15
+	$(PY) -m pytest -n 2 -m "not slow" --cov=braindecode_gcmae --cov-report=term \
+		--durations=15
 
 # The report keeps no path of the machine it was made on.
 test-all: $(VENV)/.installed-tests
 	@mkdir -p benchmarks/results
-	bash -o pipefail -c '$(PY) -m pytest --cov=braindecode_gcmae --cov-report=term \
+	bash -o pipefail -c '$(PY) -m pytest -n 2 --cov=braindecode_gcmae --cov-report=term \
 		--durations=30 2>&1 | sed "s|$(CURDIR)|.|g; s|$$HOME|~|g; s|/tmp/[^ ]*|(temporary)|g" \
 		| tee benchmarks/results/test_all.txt'
 

@@ -6,7 +6,7 @@ from pathlib import Path
 # Before anything imports them: no window opens, MOABB asks no mirror.
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("MOABB_DOWNLOAD_PROVIDER", "upstream")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core
 
 import pytest  # noqa: E402
 
