@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from braindecode_gcmae import GCMAEPretrainer
+from braindecode_gcmae import GCMAEPretrainer, GCMAETeacher
 from braindecode_gcmae.callbacks import CollapseMonitor, ResumableCheckpoint
 
 NAMES = ["F3", "F4", "C3", "Cz", "C4", "Pz"]
@@ -80,11 +80,15 @@ def windows(n, seed=0):
     return (size * wave + 10 * noise).astype(np.float32)
 
 
-def train(steps: int, workers: int, folder: str, told) -> list:
+def train(steps: int, workers: int, both: bool, folder: str, told) -> list:
     """Pretrain, watched; ``told`` gets the rows so far after every look."""
     epochs = -(-steps * BATCH // N_WINDOWS)
     watch = Watch(told)
+    small = {f"student__{name}": value for name, value in SMALL.items()}
+    if both:
+        small.update({f"teacher__{name}": value for name, value in SMALL.items()})
     net = GCMAEPretrainer(
+        teacher=GCMAETeacher if both else None,
         electrodes=["C3", "Cz", "C4"],
         ch_names=NAMES,
         sfreq=100,
@@ -100,8 +104,7 @@ def train(steps: int, workers: int, folder: str, told) -> list:
             ("collapse", CollapseMonitor(every=2)),
             ("watch", watch),
         ],
-        **{f"teacher__{name}": value for name, value in SMALL.items()},
-        **{f"student__{name}": value for name, value in SMALL.items()},
+        **small,
     )
     net.fit(windows(N_WINDOWS), groups=np.arange(N_WINDOWS) // 40)
     return watch.rows_
@@ -122,7 +125,7 @@ def slope(rows: list, skip: float = 0.2) -> tuple[float, float]:
     return float(a), float(error)
 
 
-def report(rows: list, workers: int) -> str:
+def report(rows: list, workers: int, both: bool) -> str:
     """The numbers as a page."""
     growth, error = slope(rows)
     last, first = rows[-1], rows[0]
@@ -130,13 +133,14 @@ def report(rows: list, workers: int) -> str:
     if shown[-1] is not last:
         shown = [*shown, last]
     names = list(last)
+    models = "tiny teacher and student" if both else "a tiny student"
     late = [r for r in rows if r["step"] >= 0.2 * last["step"]]
     span = max(r["resident_mib"] for r in late) - late[0]["resident_mib"]
     verdict = "flat" if growth < LIMIT_KIB else "not flat, or too few looks"
     lines = [
         "# Endurance",
         "",
-        f"{last['step']:,} steps of pretraining (tiny models, 6 electrodes, batches of "
+        f"{last['step']:,} steps of pretraining ({models}, 6 electrodes, batches of "
         f"{BATCH}, {workers} loader worker(s) started anew each epoch, a checkpoint "
         f"every epoch, the collapse monitor every second), one CPU thread, torch "
         f"{torch.__version__}. Made by `python -m benchmarks.endurance`.",
@@ -163,15 +167,16 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--both", action="store_true", help="a teacher beside it")
     parser.add_argument("--out", default="benchmarks/results/endurance.md")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
 
     def write(rows):
-        Path(given.out).write_text(report(rows, given.workers))
+        Path(given.out).write_text(report(rows, given.workers, given.both))
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = train(given.steps, given.workers, folder, write)
+        rows = train(given.steps, given.workers, given.both, folder, write)
     growth, _ = slope(rows)
     same_files = rows[-1]["open_files"] <= rows[0]["open_files"]
     return 0 if same_files and not growth >= LIMIT_KIB else 1
