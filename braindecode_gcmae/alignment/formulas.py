@@ -362,7 +362,13 @@ def apply_whitening(x, covariance, *, shrinkage, scale, kept=None):
         part = covariance[np.ix_(channels, channels)]
         inner = np.ones(len(channels), bool) if kept is None else kept[channels]
         matrix = nested_whitening(part, inner, shrinkage=shrinkage, scale=scale)
-        rows = np.ix_(np.flatnonzero(inverse.ravel() == number), channels)
+        windows = np.flatnonzero(inverse.ravel() == number)
         work = np.promote_types(x.dtype, np.float32)  # half precision would overflow
-        out[rows] = matrix.astype(work) @ x[rows].astype(work, copy=False)
+        matrix = matrix.astype(work)
+        given = x[np.ix_(windows, channels)].astype(work, copy=False)
+        out[np.ix_(windows, channels)] = matrix @ given
+        if not inner.all():
+            # Once more by themselves: the same bits as without the other channels.
+            alone = matrix[np.ix_(inner, inner)] @ given[:, inner]
+            out[np.ix_(windows, channels[inner])] = alone
     return out
