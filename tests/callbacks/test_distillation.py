@@ -223,10 +223,13 @@ def test_a_closure_that_is_called_more_than_once_sees_the_term_every_time():
 
 @pytest.mark.slow
 def test_a_compiled_net_learns_the_same():
-    eager = fit(classifier(callbacks=distil()))
-    compiled = fit(classifier(callbacks=distil(), compile=True))
-    # Adam divides by the gradient's size: rounding of a small one becomes a step.
-    torch.testing.assert_close(vector(eager), vector(compiled), atol=2e-3, rtol=0)
+    # Not Adam: it divides by the gradient's size, so rounding becomes a step.
+    sgd = {"optimizer": torch.optim.SGD, "lr": 0.1}
+    eager = fit(classifier(callbacks=distil(), **sgd))
+    compiled = fit(classifier(callbacks=distil(), compile=True, **sgd))
+    torch.testing.assert_close(vector(eager), vector(compiled), atol=1e-4, rtol=0)
+    plain = fit(classifier(**sgd))
+    assert (vector(eager) - vector(plain)).abs().max() > 1e-3  # the terms do move it
     terms = ("train_loss", "train_kd", "train_gtd")
     for one, two in zip(eager.history, compiled.history, strict=True):
         assert [two[t] for t in terms] == pytest.approx([one[t] for t in terms], 1e-3)
