@@ -214,7 +214,7 @@ def test_autocast_gives_nearly_the_same():
 
 
 def test_a_closure_that_is_called_more_than_once_sees_the_term_every_time():
-    lbfgs = {"optimizer": torch.optim.LBFGS, "optimizer__max_iter": 3, "lr": 1e-3}
+    lbfgs = {"optimizer": torch.optim.LBFGS, "optimizer__max_iter": 3, "lr": 0.1}
     hooked = fit(classifier(callbacks=distil(), **lbfgs))
     reference = Reference(TopologyDistillation(teacher()))
     by_hand = fit(classifier(cls=ByHand, callbacks=[("ref", reference)], **lbfgs))
