@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from hub_server import TOKEN, local_hub
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
@@ -36,8 +37,16 @@ def test_readme_and_quickstart_have_code():
     assert {"README.md", "quickstart.rst"} <= names
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The Hub of the documents is on this machine."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with local_hub(monkeypatch, tmp_path / "cache") as running:
+        yield running
+
+
 @pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
-def test_blocks_run_one_after_the_other(path, tmp_path, monkeypatch):
+def test_blocks_run_one_after_the_other(path, tmp_path, monkeypatch, hub):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     namespace = {"__name__": "block"}

@@ -1,7 +1,7 @@
 """Models: the student, the teacher, and the module that pretrains them jointly."""
 
-from .base import shipped_checkpoints
 from .checkpoint import CheckpointError
+from .hub import shipped_checkpoints
 from .joint import JointPretraining
 from .network import ElectrodeGraphNetwork, FlattenReadout, MeanReadout, PositionReadout
 from .student import GCMAEStudent

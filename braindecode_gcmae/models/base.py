@@ -29,9 +29,10 @@ from .checkpoint import (
     resolve_class,
     write_checkpoint,
 )
+from .hub import HubModel, locate
 from .network import ElectrodeGraphNetwork
 
-__all__ = ["ElectrodeGraphModel", "shipped_checkpoints"]
+__all__ = ["ElectrodeGraphModel"]
 
 _CLASSES = ("features", "graph", "encoder", "readout", "activation")
 _ABOUT_THE_FILE = (
@@ -42,13 +43,7 @@ _ABOUT_THE_FILE = (
 )
 
 
-def shipped_checkpoints() -> dict[str, Path]:
-    """Short names and folders of the pretrained weights in the package."""
-    root = Path(__file__).parent.parent / "data" / "weights"
-    return {path.parent.name: path.parent for path in root.glob("*/config.json")}
-
-
-class ElectrodeGraphModel:
+class ElectrodeGraphModel(HubModel):
     """Methods of a braindecode model around one :class:`ElectrodeGraphNetwork`."""
 
     _HUB_NOTES_TEMPLATE = """
@@ -332,8 +327,9 @@ class ElectrodeGraphModel:
         Parameters
         ----------
         pretrained_model_name_or_path : str or path
-            Folder of ``save_pretrained``, one of ``shipped_checkpoints()``, or the
-            id of a repository on the Hub.
+            Folder of ``save_pretrained``, one of ``shipped_checkpoints()``, the id
+            of a repository on the Hub (``"user/name"``), or a folder in one
+            (``"user/run1/student"``).
         revision, cache_dir, force_download, local_files_only, token
             Handed to :func:`huggingface_hub.hf_hub_download`.
         **model_kwargs
@@ -348,7 +344,7 @@ class ElectrodeGraphModel:
             If files are missing or damaged, name a class that is not allowed, or
             hold no tensor of this model.
         """
-        folder = _locate(
+        folder = locate(
             pretrained_model_name_or_path,
             revision=revision,
             cache_dir=cache_dir,
@@ -395,25 +391,3 @@ def _refuse_unplaced(channels: list | int, electrodes: list[str] | None) -> None
     if electrodes is not None:
         channels = [channels[row] for row in match_electrodes(electrodes, channels)]
     require_positions(channels, "graph=GeometricGraph")
-
-
-def _locate(name: str | Path, **hub_arguments) -> Path:
-    """The folder of a checkpoint, downloaded if it is on the Hub."""
-    if Path(name).is_dir():
-        return Path(name)
-    shipped = shipped_checkpoints()
-    if str(name) in shipped:
-        return shipped[str(name)]
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        # Nothing but these two files is ever fetched or read.
-        for file in ("config.json", "model.safetensors"):
-            path = hf_hub_download(str(name), file, **hub_arguments)
-    except (OSError, HFValidationError) as error:
-        raise CheckpointError(
-            f"{str(name)!r} is no folder, none of the shipped checkpoints "
-            f"{sorted(shipped)}, and was not found on the Hub: {error}"
-        ) from error
-    return Path(path).parent

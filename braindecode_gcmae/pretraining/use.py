@@ -8,9 +8,10 @@ from skorch.utils import to_device
 from torch import nn
 
 from ..models import CheckpointError, GCMAEStudent, GCMAETeacher, JointPretraining
+from ..models.hub import FIGURE, draw_model, locate_part, publish
 from .data import UnlabelledWindows, collate_windows
 from .inputs import masked_rows
-from .results import Reconstruction
+from .results import Reconstruction, run_card, run_metrics
 
 __all__ = ["PretrainedModels"]
 
@@ -128,8 +129,73 @@ class PretrainedModels:
         for name, branch in self.joint_.branches.items():
             branch.model.save_pretrained(Path(folder) / name)
 
-    def load_pretrained(self, folder):
+    def push_to_hub(
+        self, repo_id: str, *, model_card_kwargs: dict | None = None, **kwargs
+    ) -> str:
+        """Publish the run: what ``save_pretrained`` writes, a card and a figure.
+
+        The card tells the epochs and the terms of the last one; decoder, projection
+        heads and queue are not part of the models.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``"user/name"``; created if needed.
+        model_card_kwargs : dict, optional
+            ``{"metrics": {...}}`` adds to the card's table; ``title``, ``summary``
+            and ``facts`` replace what it says.
+        **kwargs
+            ``commit_message``, ``private``, ``token``, ``branch``, ``create_pr``, ...
+            of :meth:`huggingface_hub.ModelHubMixin.push_to_hub`.
+
+        Returns
+        -------
+        str
+            Address of the commit.
+        """
+        given = dict(model_card_kwargs or {})
+        metrics = {**run_metrics(self.history), **given.pop("metrics", {})}
+
+        def fill(folder: Path, name: str) -> None:
+            models = {n: branch.model for n, branch in self.joint_.branches.items()}
+            for part, model in models.items():
+                model._save_pretrained(folder / part)
+                card = model.generate_model_card(repo_id=f"{name}/{part}")
+                card.save(folder / part / "README.md")
+            one = models.get("student") or models["teacher"]
+            card = {
+                **run_card(models, name),
+                "figure": draw_model(folder / FIGURE, one),
+                **given,
+            }
+            card = one.generate_model_card(metrics=metrics, repo_id=name, **card)
+            card.save(folder / "README.md")
+
+        return publish(fill, repo_id, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, folder, *, hub=None, **arguments):
+        """A pretrainer with the models of ``save_pretrained`` or ``push_to_hub``.
+
+        Parameters
+        ----------
+        folder, hub
+            As in :meth:`load_pretrained`.
+        **arguments
+            Of the pretrainer.
+        """
+        return cls(**arguments).load_pretrained(folder, hub=hub)
+
+    def load_pretrained(self, folder, *, hub=None):
         """Replace the models' weights by those of ``save_pretrained``.
+
+        Parameters
+        ----------
+        folder : path or str
+            Folder of a run, or the id of a repository on the Hub.
+        hub : dict, optional
+            ``revision``, ``token``, ``cache_dir``, ``local_files_only``,
+            ``force_download`` of :func:`huggingface_hub.hf_hub_download`.
 
         Raises
         ------
@@ -140,10 +206,11 @@ class PretrainedModels:
         loaded = {}
         for name, default in (("teacher", GCMAETeacher), ("student", GCMAEStudent)):
             model = getattr(self, name)
-            if model is None or not (Path(folder) / name).is_dir():
+            where = None if model is None else locate_part(folder, name, **(hub or {}))
+            if where is None:
                 continue
             cls = type(model) if isinstance(model, nn.Module) else (model or default)
-            loaded[name] = cls.from_pretrained(Path(folder) / name)
+            loaded[name] = cls.from_pretrained(where)
         if not loaded:
             raise CheckpointError(f"neither {folder}/teacher nor {folder}/student")
         first = next(iter(loaded.values()))

@@ -3,40 +3,13 @@
 import numpy as np
 
 from ..montage import electrode_positions, standard_positions
+from ..montage.head import HEAD_RADIUS, project_positions
 from .style import GREY
 
 __all__ = ["draw_head", "draw_nodes", "locate", "node_radius", "project_positions"]
 
-RADIUS = 0.095  # metres: the circle that MNE draws
-_EDGE = np.deg2rad(105)
-_CENTRE = np.array([0.0, 0.015, 0.044])  # metres: of the sphere fitted to 10-10
+RADIUS = HEAD_RADIUS
 _SAME_PLACE = 0.005
-
-
-def project_positions(positions: np.ndarray) -> np.ndarray:
-    r"""Positions on the flat head: azimuthal equidistant, as in MNE's topomaps.
-
-    .. math:: (u, v) = R\, \frac{\theta}{\theta_R}\, (\cos\varphi, \sin\varphi)
-
-    with the angle from the vertical :math:`\theta` and the azimuth :math:`\varphi`
-    about the centre of the head, (0, 15, 44) mm in the head frame. The drawn
-    circle, R = 95 mm, is at :math:`\theta_R` = 105 degrees, just below Fpz-T7-Oz-T8.
-
-    Parameters
-    ----------
-    positions : ndarray, shape (N, 3)
-        Head frame, metres.
-
-    Returns
-    -------
-    ndarray, shape (N, 2)
-        Metres: right, front.
-    """
-    x, y, z = (np.asarray(positions, dtype=float).reshape(-1, 3) - _CENTRE).T
-    across = np.hypot(x, y)
-    radius = RADIUS * np.arctan2(across, z) / _EDGE
-    scale = radius / np.where(across > 0, across, 1.0)
-    return np.stack([x * scale, y * scale], 1)
 
 
 def locate(channels, n: int | None = None) -> tuple[np.ndarray, list[str]]:
