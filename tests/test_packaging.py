@@ -36,6 +36,8 @@ EXTRAS = {
     "moabb": {"moabb"},
     "export": {"onnx", "onnxscript", "onnxruntime"},
     "distributed": {"accelerate"},
+    "hbn": {"eegdash"},
+    "sweep": {"dask", "distributed"},
     "tests": {"pytest", "pytest-cov", "hypothesis"},
     "docs": {"sphinx", "pydata-sphinx-theme", "sphinx-gallery", "numpydoc"},
     "all": set(),
@@ -165,11 +167,11 @@ def third_party(tree):
 )
 def test_what_a_module_imports_is_declared(path, base, extras):
     tree = ast.parse(path.read_text("utf-8"))
-    # braindecode, mne and skorch bring these along; eegdash is asked for by name
-    brought = {"pandas", "joblib", "tqdm", "matplotlib", "mne-bids", "eegdash"}
+    # braindecode, mne and skorch bring these along
+    brought = {"pandas", "joblib", "tqdm", "matplotlib", "mne-bids"}
     used = set(third_party(tree))
     optional = {name for extra in ("moabb", "export") for name in extras[extra]}
-    optional |= set(extras["distributed"])
+    optional |= {name for extra in ("distributed", "hbn") for name in extras[extra]}
     assert used - set(base) - optional - brought == set()
 
 

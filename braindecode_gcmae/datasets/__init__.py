@@ -1,5 +1,6 @@
 """Data in: a simulated data set with known sources, and recordings on disk."""
 
+from braindecode_gcmae.datasets.eegdash_side import fetch_hbn
 from braindecode_gcmae.datasets.reading import (
     read_embarc,
     read_hbn,
@@ -21,6 +22,7 @@ __all__ = [
     "SimulatedEEG",
     "ToMicrovolts",
     "Windows",
+    "fetch_hbn",
     "physionet_subjects",
     "read_embarc",
     "read_hbn",

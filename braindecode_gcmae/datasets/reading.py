@@ -69,7 +69,7 @@ def eeg_only(raw, channels):
     return raw.copy().set_montage(montage, on_missing="ignore", verbose="ERROR")
 
 
-def _lazy(raw, file, cache):
+def lazily(raw, file, cache):
     """The same recording, read from disk on demand, if need be from a FIF copy."""
     if not raw.preload or cache is None:
         return raw
@@ -128,7 +128,7 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
         files += here
     parts, n_whole = [], 0
     for file in files:
-        raw = _lazy(mne.io.read_raw(file, preload=False, verbose="ERROR"), file, cache)
+        raw = lazily(mne.io.read_raw(file, preload=False, verbose="ERROR"), file, cache)
         n_whole += raw.preload
         description = {"path": str(file)}
         subject = _subject_of(file, subject_pattern, raw)
@@ -143,6 +143,14 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
             stacklevel=2,
         )
     return BaseConcatDataset(parts)
+
+
+def without_reference(raw, channels):
+    """E1 to E128 of an EGI net without the flat reference, if nobody named others."""
+    egi = [name for name in raw.ch_names if re.fullmatch(r"E\d+", name)]
+    if channels is None and 0 < len(egi) < len(raw.ch_names):
+        return raw.copy().pick(egi)
+    return raw
 
 
 def read_hbn(
@@ -195,10 +203,7 @@ def read_hbn(
         files, channels=channels, cache=cache, subject_pattern=_HBN_SUBJECT
     )
     for part, description in zip(dataset.datasets, described, strict=True):
-        names = part.raw.ch_names
-        egi = [name for name in names if re.fullmatch(r"E\d+", name)]
-        if channels is None and 0 < len(egi) < len(names):
-            part.raw = part.raw.copy().pick(egi)
+        part.raw = without_reference(part.raw, channels)
         part.set_description(description)
     return dataset
 
