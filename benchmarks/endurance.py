@@ -134,6 +134,7 @@ def report(rows: list, workers: int, both: bool) -> str:
         shown = [*shown, last]
     names = list(last)
     models = "tiny teacher and student" if both else "a tiny student"
+    flag = " --both" if both else ""
     late = [r for r in rows if r["step"] >= 0.2 * last["step"]]
     span = max(r["resident_mib"] for r in late) - late[0]["resident_mib"]
     verdict = "flat" if growth < LIMIT_KIB else "not flat, or too few looks"
@@ -143,7 +144,7 @@ def report(rows: list, workers: int, both: bool) -> str:
         f"{last['step']:,} steps of pretraining ({models}, 6 electrodes, batches of "
         f"{BATCH}, {workers} loader worker(s) started anew each epoch, a checkpoint "
         f"every epoch, the collapse monitor every second), one CPU thread, torch "
-        f"{torch.__version__}. Made by `python -m benchmarks.endurance`.",
+        f"{torch.__version__}. Made by `python -m benchmarks.endurance{flag}`.",
         "",
         f"- resident memory after the first fifth: {growth:.2f} ± {error:.2f} KiB a "
         f"step ({verdict}: the limit is {LIMIT_KIB:g}); at most {span:.1f} MiB above "
