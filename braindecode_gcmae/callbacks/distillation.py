@@ -21,9 +21,18 @@ from ..losses import (
 from ..masking import counter_uniform
 from ..models import GCMAEStudent, GCMAETeacher
 from ..pretraining import UnlabelledWindows, collate_windows
+from .answers import TeacherAnswers, inputs_of, mean_graph
 from .hooks import AuxiliaryLoss, unwrap
 from .stage import GCMAEPretraining
-from .teachers import check_fit, check_unlabelled, electrode_names, trained_head
+from .teachers import (
+    check_fit,
+    check_labels,
+    check_seen,
+    check_terms,
+    check_unlabelled,
+    kept_rows,
+    trained_head,
+)
 
 __all__ = ["TopologyDistillation"]
 
@@ -115,11 +124,33 @@ class TopologyDistillation(AuxiliaryLoss):
         preset = {"kernel": "linear", "gtd_temperature": 1.0, "eps": 1e-8}
         return cls(teacher, **{**preset, "temperature": 1.0, **arguments})
 
+    looks_at_windows = True  # so that a GCMAEClassifier need not
+
     # -- before training -------------------------------------------------------
     def initialize(self):
         """A newly initialised net learns from a newly trained teacher."""
         self.teacher_net_ = None
         return super().initialize()
+
+    def check(self, net, X=None, y=None) -> None:
+        """Refuse settings, data and a teacher that cannot be."""
+        super().check(net, X, y)
+        check_terms(self)
+        student = unwrap(net.module_)
+        if getattr(self, "resumed_", None) is None:
+            given = self._given_teacher()
+            if given is not None:
+                check_fit(given, student)
+                kept_rows(given, student)
+        stages = [c for _, c in net.callbacks_ if isinstance(c, GCMAEPretraining)]
+        if all(stage.done_ for stage in stages):  # or it looks at them itself
+            check_seen(X, student)
+        if not _is_regression(net):
+            check_labels(y, student.n_outputs)
+        self.windows_ = None
+        if self.unlabelled is not None:
+            self.windows_ = UnlabelledWindows(self.unlabelled)
+            check_unlabelled(self.windows_, student)
 
     def setup(self, net, X, y):
         """Find, check and freeze the teacher; map its electrodes to the student's."""
@@ -131,43 +162,39 @@ class TopologyDistillation(AuxiliaryLoss):
         self.teacher_ = teacher.to(net.device).eval().requires_grad_(False)
         # With positions, too, its nodes are its electrodes in their order (D10).
         self.teacher_.network.selects = True
-        here = student.network.rows.tolist()
-        there = {row: i for i, row in enumerate(teacher.network.rows.tolist())}
-        missing = [row for row in here if row not in there]
-        if missing:
-            names = electrode_names(student, missing)
-            raise ValueError(
-                f"the student's electrodes {names} are not among the teacher's"
-            )
-        self.kept_ = torch.tensor([there[row] for row in here], device=net.device)
+        self.kept_ = torch.tensor(kept_rows(teacher, student), device=net.device)
         self.net_, self.teacher_graph_ = net, None
         self.step_ = self.__dict__.pop("resumed_step_", 0)
-        self.windows_ = None
-        if self.unlabelled is not None:
-            self.windows_ = UnlabelledWindows(self.unlabelled)
-            check_unlabelled(self.windows_, teacher)
+        self.answers_ = TeacherAnswers(self.teacher_)
 
     def _find_teacher(self, net, student, X, y) -> nn.Module:
         """A copy of the teacher, so that the original stays as it is."""
         resumed, self.resumed_ = getattr(self, "resumed_", None), None
         if resumed is not None:
             return resumed
+        given = self._given_teacher()
+        if given is None:
+            # Once per initialisation: a warm start goes on with the same teacher.
+            if self.teacher_net_ is None:
+                self.teacher_net_ = self._train_teacher(net, student, X, y)
+            given = trained_head(unwrap(self.teacher_net_.module_), "the teacher")
+        return copy.deepcopy(given)
+
+    def _given_teacher(self) -> nn.Module | None:
+        """The teacher as it was handed over; None if it is still to be trained."""
         teacher = self.teacher
         if isinstance(teacher, str | Path):
             return trained_head(GCMAETeacher.from_pretrained(teacher), teacher)
         if isinstance(teacher, nn.Module):
-            return trained_head(copy.deepcopy(unwrap(teacher)), "the teacher")
+            return trained_head(unwrap(teacher), "the teacher")
         if not hasattr(teacher, "get_params"):
             raise TypeError(
                 "teacher must be an EEGClassifier, a module or a folder, got "
                 f"{type(teacher).__name__}"
             )
         if not getattr(teacher, "initialized_", False):
-            # Once per initialisation: a warm start goes on with the same teacher.
-            if self.teacher_net_ is None:
-                self.teacher_net_ = self._train_teacher(net, student, X, y)
-            teacher = self.teacher_net_
-        return trained_head(copy.deepcopy(unwrap(teacher.module_)), "the teacher")
+            return None
+        return trained_head(unwrap(teacher.module_), "the teacher")
 
     def _train_teacher(self, net, student, X, y):
         """Fit a clone of the unfitted teacher on the student's training data."""
@@ -197,8 +224,9 @@ class TopologyDistillation(AuxiliaryLoss):
         probe = Subset(dataset_train, range(0, len(dataset_train), step))
         student = unwrap(net.module_)
         if self.teacher_graph_ is None:
-            self.teacher_graph_ = _mean_graph(self.teacher_, net, probe)
-        self.student_graph_ = _mean_graph(student, net, probe)
+            self.teacher_graph_ = mean_graph(self.teacher_, net, probe)
+            self._ask_teacher(net, dataset_train)
+        self.student_graph_ = mean_graph(student, net, probe)
         self.positive_, self.negative_ = topology_pairs(
             self.student_graph_,
             self.teacher_graph_,
@@ -206,6 +234,22 @@ class TopologyDistillation(AuxiliaryLoss):
             density=self.density,
             threshold=self.threshold,
         )
+
+    def _ask_teacher(self, net, dataset_train):
+        """Once for all epochs, where the answers are few enough to be kept."""
+        n_seen = net.max_epochs * len(dataset_train)
+        if self.answers_.pays(len(dataset_train), n_seen):
+            self.answers_.learn(inputs_of(net, dataset_train))
+        if self.windows_ is None or not self.answers_.pays(len(self.windows_), n_seen):
+            return
+        order = torch.arange(len(self.windows_)).split(64)
+        self.answers_.learn(self._unlabelled(rows.tolist()) for rows in order)
+
+    def _unlabelled(self, rows: list[int]) -> dict:
+        """Some of the unlabelled windows as inputs of ``forward``."""
+        batch, _ = collate_windows([self.windows_[i] for i in rows])
+        batch = to_device(batch, self.net_.device)
+        return {k: batch[k] for k in ("x", "pos", "ch_mask") if k in batch}
 
     def compute(self, inputs, nodes, electrodes, y_pred, training):
         """KD, GTD and, where weighted, LSP and G-CRD of a batch."""
@@ -221,9 +265,7 @@ class TopologyDistillation(AuxiliaryLoss):
         self.step_ += 1
         draw = counter_uniform(self.seed, 0, slots, 1 << 21, ()).double()
         index = (draw * len(self.windows_)).long().tolist()
-        batch, _ = collate_windows([self.windows_[i] for i in index])
-        batch = to_device(batch, self.net_.device)
-        inputs = {k: batch[k] for k in ("x", "pos", "ch_mask") if k in batch}
+        inputs = self._unlabelled(index)
         y_pred = self.net_.module_(**inputs)  # the hooks catch its nodes
         return self._terms(inputs, *self.nodes_, y_pred)
 
@@ -234,7 +276,7 @@ class TopologyDistillation(AuxiliaryLoss):
                 "the windows carry positions of their own: the student needs "
                 "electrodes= to be distilled, so that its nodes keep their order"
             )
-        logits, teacher_nodes = self._teach(inputs)
+        logits, teacher_nodes = self.answers_(inputs)
         epoch = len(self.net_.history)
         weights = {
             name: weight(epoch) if callable(weight) else weight
@@ -276,17 +318,9 @@ class TopologyDistillation(AuxiliaryLoss):
         return {name: (weights[name], value) for name, value in terms.items()}
 
     def _soft_labels(self, y_pred, logits):
-        if getattr(self.net_, "mode", "classification") == "regression":
+        if _is_regression(self.net_):
             return nn.functional.mse_loss(y_pred, logits)
         return logit_distillation_loss(y_pred, logits, temperature=self.temperature)
-
-    @torch.no_grad()
-    def _teach(self, inputs):
-        """The teacher's logits (B, C) and node embeddings (B, m, D)."""
-        network = self.teacher_.network
-        _, features, adjacency, electrodes = network.graph_of(**inputs)
-        nodes = network.encode(features, adjacency, electrodes)
-        return self.teacher_.final_layer(network.pool(nodes, electrodes)), nodes
 
     # -- resuming --------------------------------------------------------------
     def resume_state(self) -> dict:
@@ -316,9 +350,13 @@ class TopologyDistillation(AuxiliaryLoss):
     def __getstate__(self):
         # The teacher is the user's to keep; a pickled student stays small.
         state = super().__getstate__()
-        for name in ("teacher_", "teacher_net_", "windows_", "net_"):
+        for name in ("teacher_", "teacher_net_", "windows_", "net_", "answers_"):
             state[name] = None
         return state
+
+
+def _is_regression(net) -> bool:
+    return getattr(net, "mode", "classification") == "regression"
 
 
 class _StartFrom(Callback):
@@ -359,23 +397,3 @@ def _pretrained_teacher(net) -> nn.Module | None:
                 )
             return getattr(callback, "teacher_", None)
     return None
-
-
-@torch.no_grad()
-def _mean_graph(model: nn.Module, net, windows) -> torch.Tensor:
-    """Mean adjacency of a model over windows, in evaluation mode."""
-    network = model.network
-    was_training = network.training
-    network.eval()
-    total, count = 0.0, 0
-    try:
-        # A loader draws a seed when it is iterated: looking must not move training.
-        with torch.random.fork_rng(devices=[]):
-            for x, _ in net.get_iterator(windows, training=False):
-                inputs = to_device(x if isinstance(x, dict) else {"x": x}, net.device)
-                adjacency = network.graph_of(**inputs)[2]
-                total = total + adjacency.sum(0)
-                count += len(adjacency)
-    finally:
-        network.train(was_training)
-    return total / count

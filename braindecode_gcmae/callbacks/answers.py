@@ -1,0 +1,100 @@
+"""What a frozen teacher says to windows that come again in every epoch."""
+
+from hashlib import blake2b
+
+import torch
+from skorch.utils import to_device
+from torch import Tensor, nn
+
+__all__ = ["TeacherAnswers", "inputs_of", "mean_graph"]
+
+
+class TeacherAnswers:
+    """Logits and node embeddings of a frozen teacher, each window's worked out once.
+
+    On the CPU a teacher's forward pass is most of a distillation step, and says the
+    same in every epoch. Windows that were handed to :meth:`learn` are answered from
+    memory, found by their content, so that augmented ones are worked out as before.
+    Windows are learnt in the order of their data set: the bits do not depend on the
+    batch in which one is met. On other devices nothing is kept, because to look at a
+    window would be to wait for it.
+
+    Parameters
+    ----------
+    teacher : GCMAETeacher or GCMAEStudent
+        In evaluation mode, on its device.
+    largest : int
+        Bytes that the answers to one data set may take; more are not kept.
+    """
+
+    def __init__(self, teacher: nn.Module, largest: int = 1 << 28):
+        self.teacher, self.largest = teacher, largest
+        self.rows: dict[bytes, tuple[Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def __call__(self, inputs: dict) -> tuple[Tensor, Tensor]:
+        """Logits (B, C) and node embeddings (B, m, D) of a batch."""
+        if self.rows:
+            found = [self.rows.get(key) for key in _digests(inputs)]
+            if all(row is not None for row in found):
+                logits, nodes = zip(*found, strict=True)
+                return torch.stack(logits), torch.stack(nodes)
+        network = self.teacher.network
+        _, features, adjacency, electrodes = network.graph_of(**inputs)
+        nodes = network.encode(features, adjacency, electrodes)
+        return self.teacher.final_layer(network.pool(nodes, electrodes)), nodes
+
+    def pays(self, n_windows: int, n_uses: int) -> bool:
+        """Whether ``n_windows``, looked at ``n_uses`` times in all, are worth it."""
+        network = self.teacher.network
+        size = len(network.rows) * network.embed.out_features + self.teacher.n_outputs
+        on_cpu = next(self.teacher.parameters()).device.type == "cpu"
+        return on_cpu and n_uses > n_windows and 4 * size * n_windows <= self.largest
+
+    def learn(self, batches) -> None:
+        """Keep the answers to all windows of ``batches`` (dicts of inputs)."""
+        learnt = {}
+        for inputs in batches:
+            answers = zip(*self(inputs), strict=True)
+            learnt.update(zip(_digests(inputs), answers, strict=True))
+        self.rows.update(learnt)
+
+
+def _digests(inputs: dict) -> list[bytes]:
+    """Sixteen bytes of the content of each window, its positions and its mask."""
+    n = len(inputs["x"])
+    digests = [blake2b(digest_size=16) for _ in range(n)]
+    for name in sorted(inputs):
+        values = inputs[name]
+        if values is None:
+            continue
+        shared = values.ndim == {"x": 3, "pos": 3, "ch_mask": 2}[name] - 1
+        rows = values.expand(n, *values.shape) if shared else values
+        for digest, row in zip(digests, rows.numpy(), strict=True):
+            digest.update(name.encode() + str(row.dtype).encode() + row.tobytes())
+    return [digest.digest() for digest in digests]
+
+
+def inputs_of(net, windows):
+    """Batches of a data set as inputs of ``forward``, in order, on the net's device."""
+    # A loader draws a seed when it is iterated: looking must not move training.
+    with torch.random.fork_rng(devices=[]):
+        for x, _ in net.get_iterator(windows, training=False):
+            yield to_device(x if isinstance(x, dict) else {"x": x}, net.device)
+
+
+@torch.no_grad()
+def mean_graph(model: nn.Module, net, windows) -> Tensor:
+    """Mean adjacency of a model over windows, in evaluation mode."""
+    network = model.network
+    was_training = network.training
+    network.eval()
+    total, count = 0.0, 0
+    try:
+        for inputs in inputs_of(net, windows):
+            adjacency = network.graph_of(**inputs)[2]
+            total = total + adjacency.sum(0)
+            count += len(adjacency)
+    finally:
+        network.train(was_training)
+    return total / count
