@@ -21,12 +21,17 @@ COLUMNS = (
 ).split()
 
 
+# "small" is for a run without a GPU: the teacher of the demonstration.
+TEACHERS = {"default": {}, "small": {"emb_dim": 64, "depth": 2}}
+
+
 @dataclass(frozen=True)
 class Budget:
     """What every network gets alike: AdamW, one cosine to zero, last epoch kept.
 
     No people are spent on early stopping: with ten labelled people two of them
     would be a fifth of the labels, and the cosine ends where it ends for all.
+    ``teacher_size`` is that of our teacher.
     """
 
     epochs: int = 40
@@ -35,6 +40,18 @@ class Budget:
     weight_decay: float = 1e-2
     pretraining_epochs: int = 100
     pretraining_batch: int = 128
+    teacher_size: str = "default"
+
+    def __post_init__(self):
+        if self.teacher_size not in TEACHERS:
+            raise ValueError(f"teacher_size is one of {list(TEACHERS)}")
+
+    def settings(self):
+        """What enters a cell's key; a teacher of default size adds nothing."""
+        out = asdict(self)
+        if self.teacher_size == "default":
+            del out["teacher_size"]
+        return out
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -46,7 +46,7 @@ class Method:
 
     def describe(self, budget):
         """Give the settings, with the budget where it matters."""
-        return {**self.settings, **(asdict(budget) if self.network else {})}
+        return {**self.settings, **(budget.settings() if self.network else {})}
 
 
 @contextlib.contextmanager

@@ -46,6 +46,9 @@ def statements(text):
     return ast.dump(tree)
 
 
+_CALLBACKS = ("answers.py", "distillation.py", "hooks.py")
+
+
 @cache
 def code_digest():
     """Eight digits of the code that decides our results, read but not imported.
@@ -54,7 +57,7 @@ def code_digest():
     """
     package = Path(__file__).parents[1] / "braindecode_gcmae"
     parts = "encoders graph masking momentum features losses models pretraining".split()
-    files = [package / "callbacks" / name for name in ("distillation.py", "hooks.py")]
+    files = [package / "callbacks" / name for name in _CALLBACKS]
     for part in parts:
         files += [*package.glob(f"{part}.py"), *package.glob(f"{part}/*.py")]
     texts = [statements(f.read_text()) for f in sorted(files) if f.exists()]
@@ -115,6 +118,13 @@ def signal_arguments(cell):
     }
 
 
+def teacher_arguments(cell, recipe):
+    """Size of the budget's teacher, and what the recipe changes of it."""
+    from benchmarks.cells import TEACHERS
+
+    return model_arguments({**TEACHERS[cell.budget.teacher_size], **recipe.teacher})
+
+
 def model_arguments(given):
     """Replace the name of a graph by its class: settings are kept as plain text."""
     from braindecode_gcmae import graph
@@ -151,10 +161,8 @@ def pretrained_folder(cell, recipe):
 
         X, people = cell.training("nested")
         signal = signal_arguments(cell)
-        teacher, student = (
-            model_arguments(recipe.teacher),
-            model_arguments(recipe.student),
-        )
+        teacher = teacher_arguments(cell, recipe)
+        student = model_arguments(recipe.student)
         folder = tempfile.TemporaryDirectory(prefix="gcmae-")
         pretrainer = GCMAEPretrainer(
             teacher=GCMAETeacher,
@@ -200,7 +208,7 @@ def fitted_teacher(cell, recipe):
             folder = pretrained_folder(cell, recipe) / "teacher"
             module = GCMAETeacher.from_pretrained(folder, **signal)
         else:
-            module = GCMAETeacher(**signal, **model_arguments(recipe.teacher))
+            module = GCMAETeacher(**signal, **teacher_arguments(cell, recipe))
         return _net(cell, module).fit(X, y)
 
     return _once(cell, "teacher", recipe, make)

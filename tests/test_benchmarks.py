@@ -351,8 +351,17 @@ def test_every_named_method_exists_and_peers_share_one_budget():
         assert set(study.electrodes) <= set(electrodes.SETS)
         assert set(study.tasks) <= set(protocol.TASKS)
     described = [m.describe(budget) for m in methods.METHODS.values() if m.network]
-    for name in vars(budget):
+    for name in budget.settings():
         assert len({settings[name] for settings in described}) == 1
+
+
+def test_a_smaller_teacher_is_another_cell_and_an_unknown_one_is_refused():
+    small = cells.Budget(teacher_size="small")
+    both = methods.METHODS["both"]
+    assert both.describe(small) != both.describe(cells.Budget())
+    assert small.settings()["teacher_size"] == "small"
+    with pytest.raises(ValueError, match="default.*small"):
+        cells.Budget(teacher_size="huge")
 
 
 def test_tangent_space_finds_the_loud_electrode(windows):
