@@ -1,10 +1,12 @@
 """Two processes with half the batch are one with the whole."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from interrupted_runs import findable, same
@@ -149,6 +151,7 @@ def test_another_number_of_processes_goes_on(runs, alone):
     )
 
 
+# ------------------------------------------------------------------ launchers
 SCRIPT = """
 import numpy as np, torch
 from accelerate import Accelerator
@@ -159,38 +162,80 @@ from tiny import pretrainer, windows
 class Net(AccelerateMixin, GCMAEPretrainer):
     pass
 
-accelerator = Accelerator(cpu=True)
+accelerator = Accelerator()
 arguments = pretrainer(max_epochs=2).get_params(deep=False)
 arguments.pop("device")
 net = Net(accelerator=accelerator, **arguments)
 net.fit(windows(32), groups=np.repeat(np.arange(8), 4))
+queue = net.joint_.queue
+told = {
+    "processes": accelerator.num_processes,
+    "device": accelerator.device.type,
+    "backend": torch.distributed.get_backend(),
+    "losses": [float(loss) for loss in net.history[:, "train_loss"]],
+    "keys": queue.keys,
+    "groups": queue.groups,
+}
+torch.save(told, f"told.{accelerator.process_index}.pt")
 if accelerator.is_main_process:
     net.save_pretrained("run")
-    losses = [float(loss) for loss in net.history[:, "train_loss"]]
-    torch.save([accelerator.num_processes, losses], "told.pt")
 """
 
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+# What accelerate calls multi_gpu starts processes; the environment says CPU.
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+ACCELERATE += ["--num_machines", "1", "--main_process_port", "0"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+LAUNCHERS = {"torchrun": TORCHRUN, "accelerate launch": ACCELERATE}
+EXAMPLE = Path(__file__).parents[1] / "examples/launch/pretrain_in_processes.py"
 
-@pytest.mark.slow
-def test_a_script_under_a_launcher(tmp_path):
-    """torchrun: accelerate's own starts several processes on a CPU by mpirun alone."""
-    (tmp_path / "script.py").write_text(SCRIPT)
+
+def launch(launcher, script, folder):
     tests = Path(__file__).parent
     paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
-    options = ["--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, "-m", "torch.distributed.run", *options, "script.py"]
     done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        [sys.executable, "-m", *launcher, str(script)],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "ACCELERATE_USE_CPU": "true",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    n, losses = torch.load(tmp_path / "told.pt", weights_only=True)
-    assert n == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_script_under_a_launcher(launcher, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launch(LAUNCHERS[launcher], "script.py", tmp_path)
+    first, second = (
+        torch.load(tmp_path / f"told.{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
+    assert first["processes"] == second["processes"] == 2
+    assert (first["device"], first["backend"]) == ("cpu", "gloo")
     expected = train(batch_size=16, max_epochs=2)
     means = [sum(expected["losses"][i : i + 2]) / 2 for i in (0, 2)]
-    torch.testing.assert_close(losses, means, rtol=1e-5, atol=0)
+    for told in (first, second):
+        torch.testing.assert_close(told["losses"], means, rtol=1e-5, atol=0)
+    # One queue: the same bits in both, and the keys of the one process.
+    assert torch.equal(first["keys"], second["keys"])
+    assert torch.equal(first["groups"], second["groups"])
+    alone = expected["module"]
+    assert torch.equal(first["groups"], alone["queue.groups"])
+    torch.testing.assert_close(first["keys"], alone["queue.keys"], rtol=1e-4, atol=1e-4)
     assert (tmp_path / "run" / "student" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_script_of_the_documentation_under_accelerate_launch(tmp_path):
+    launch(ACCELERATE, EXAMPLE, tmp_path)
+    told = json.loads((tmp_path / "run1" / "history.json").read_text())
+    assert (told["processes"], told["device"]) == (2, "cpu")
+    assert len(told["train_loss"]) == 2 and np.isfinite(told["train_loss"]).all()
+    assert (tmp_path / "run1" / "teacher" / "model.safetensors").is_file()
