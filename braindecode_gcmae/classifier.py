@@ -2,6 +2,9 @@
 
 from braindecode import EEGClassifier
 
+from .callbacks.hooks import unwrap
+from .callbacks.teachers import check_labels, check_seen
+
 __all__ = ["GCMAEClassifier"]
 
 
@@ -50,7 +53,11 @@ class GCMAEClassifier(EEGClassifier):
         Raises
         ------
         ValueError
-            If ``subjects`` or ``groups`` do not name one subject per window.
+            If ``subjects`` or ``groups`` do not name one subject per window, all labels
+            are the same or not among the model's classes, or the windows hold no
+            signal or have another sampling rate than the model.
+        TypeError
+            If windows or labels are not numbers.
         """
         given = {"subjects": subjects, "groups": groups}
         for name, ids in given.items():
@@ -59,11 +66,20 @@ class GCMAEClassifier(EEGClassifier):
                     f"{name} must name the subject of each of the {len(X)} windows, "
                     f"got {len(ids)}"
                 )
+        check_labels(y)
         self.fit_metadata_ = {**given, "X_target_unlabeled": X_target_unlabeled}
         try:
             return super().fit(X, y, **fit_params)
         finally:
             self.fit_metadata_ = {}  # a fitted net holds no data
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Look at windows and labels before anything is trained."""
+        super().on_train_begin(net, X, y, **kwargs)
+        module = unwrap(self.module_)
+        if not any(hasattr(c, "looks_at_windows") for _, c in self.callbacks_):
+            check_seen(X, module)
+        check_labels(y, getattr(module, "n_outputs", None), several=False)
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Split off the validation data, by groups where the splitter wants them."""

@@ -1,7 +1,6 @@
 """TopologyDistillation: what the missing electrodes knew, as a loss term."""
 
 import copy
-import json
 from pathlib import Path
 
 import torch
@@ -19,11 +18,12 @@ from ..losses import (
     topology_distillation_loss,
 )
 from ..masking import counter_uniform
-from ..models import GCMAEStudent, GCMAETeacher
+from ..models import GCMAETeacher
 from ..pretraining import UnlabelledWindows, collate_windows
 from .answers import TeacherAnswers, inputs_of, mean_graph
 from .hooks import AuxiliaryLoss, unwrap
 from .stage import GCMAEPretraining
+from .states import model_state, rebuild_model
 from .teachers import (
     check_fit,
     check_labels,
@@ -138,7 +138,8 @@ class TopologyDistillation(AuxiliaryLoss):
         check_terms(self)
         student = unwrap(net.module_)
         if getattr(self, "resumed_", None) is None:
-            given = self._given_teacher()
+            with torch.random.fork_rng(devices=[]):
+                given = self._given_teacher()
             if given is not None:
                 check_fit(given, student)
                 kept_rows(given, student)
@@ -165,6 +166,7 @@ class TopologyDistillation(AuxiliaryLoss):
         self.kept_ = torch.tensor(kept_rows(teacher, student), device=net.device)
         self.net_, self.teacher_graph_ = net, None
         self.step_ = self.__dict__.pop("resumed_step_", 0)
+        self.windows_ = getattr(self, "windows_", None)  # of check
         self.answers_ = TeacherAnswers(self.teacher_)
 
     def _find_teacher(self, net, student, X, y) -> nn.Module:
@@ -329,18 +331,14 @@ class TopologyDistillation(AuxiliaryLoss):
             return {}
         return {
             "step": self.step_,
-            "class": type(self.teacher_).__name__,
-            "config": json.dumps(self.teacher_.get_config()),
-            "weights": self.teacher_.state_dict(),
+            **model_state(self.teacher_),
         }
 
     def resume_from(self, state: dict) -> None:
         """Take the teacher as it was: one trained on the fold is not trained again."""
         if not state:
             return
-        classes = {c.__name__: c for c in (GCMAETeacher, GCMAEStudent)}
-        self.resumed_ = classes[state["class"]].from_config(json.loads(state["config"]))
-        self.resumed_.load_state_dict(state["weights"])
+        self.resumed_ = rebuild_model(state)
         self.resumed_step_ = state["step"]
 
     def _detach(self):

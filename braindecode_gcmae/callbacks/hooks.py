@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .describe import DescribedCallback
 
-__all__ = ["AuxiliaryLoss", "unwrap"]
+__all__ = ["AuxiliaryLoss", "check_all", "unwrap"]
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -22,6 +22,14 @@ def unwrap(module: nn.Module) -> nn.Module:
         if isinstance(inner, nn.Module):
             return unwrap(inner)
     return module
+
+
+def check_all(first: Callback, net, X, y) -> None:
+    """The first of our callbacks asks all of them, before any trains a thing."""
+    ours = [c for _, c in net.callbacks_ if hasattr(c, "check")]
+    if ours[0] is first:
+        for callback in ours:
+            callback.check(net, X, y)
 
 
 class _Hook:
@@ -69,15 +77,8 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         """Terms of a batch: name -> (weight, scalar Tensor)."""
         raise TypeError(f"{type(self).__name__} does not implement compute")
 
-    # -- skorch ----------------------------------------------------------------
-    def initialize(self):
-        """Forget an earlier net."""
-        self._detach()
-        return self
-
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Prepare the terms and hang the hooks."""
-        self._detach()  # an earlier fit may have died
+    def check(self, net, X=None, y=None) -> None:
+        """Refuse a net, or data, that cannot be; asked before anything is trained."""
         module = unwrap(net.module_)
         if not hasattr(module, "network"):
             raise TypeError(
@@ -93,6 +94,18 @@ class AuxiliaryLoss(DescribedCallback, Callback):
             raise TypeError(
                 f"{type(self).__name__} needs a criterion that is a torch Module"
             )
+
+    # -- skorch ----------------------------------------------------------------
+    def initialize(self):
+        """Forget an earlier net."""
+        self._detach()
+        return self
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Prepare the terms and hang the hooks."""
+        self._detach()  # an earlier fit may have died
+        check_all(self, net, X, y)
+        module = unwrap(net.module_)
         self.setup(net, X, y)
         readout, before = module.network.readout, _Hook(self._keep_inputs)
         self.handles_ = [

@@ -14,7 +14,7 @@ from torch import nn
 from ..models import CheckpointError
 from ..models.checkpoint import replace_file
 from .describe import DescribedCallback
-from .hooks import unwrap
+from .hooks import check_all, unwrap
 
 __all__ = ["ResumableCheckpoint"]
 
@@ -72,6 +72,10 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self.state_ = self.replay_ = None
         return self
 
+    def check(self, net, X=None, y=None) -> None:
+        """Refuse an order of callbacks in which things would be done again."""
+        self._check_order(net)
+
     # -- skorch --------------------------------------------------------------
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Restore what is there, and leave only the rest of the epochs to do."""
@@ -82,6 +86,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self.begin_ = _random_state()
         if self.file.exists():
             self._begin_again(net)
+        check_all(self, net, X, y)
         if _is_main(net):
             self._clear()
         # Nobody writes before everybody has read.

@@ -1,14 +1,17 @@
 """GCMAEPretraining: pretraining as the first stage of any fit."""
 
 import copy
+import json
 
 import torch
 from skorch.callbacks import Callback
+from skorch.history import History
 
 from ..models import GCMAETeacher
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
 from .describe import DescribedCallback
-from .hooks import unwrap
+from .hooks import check_all, unwrap
+from .states import model_state, rebuild_model
 
 __all__ = ["GCMAEPretraining"]
 
@@ -65,21 +68,28 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.verbose = verbose
         self.arguments = arguments
 
+    looks_at_windows = True  # so that a GCMAEClassifier need not
+
     def initialize(self):
         """A newly initialised net is to be pretrained again."""
         self.done_ = False
         return self
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Pretrain, and load the student's weights into the net."""
-        if getattr(self, "done_", False):
-            return
+    def check(self, net, X=None, y=None) -> None:
+        """Refuse a net whose module cannot be pretrained."""
         module = unwrap(net.module_)
         if not hasattr(module, "network"):
             raise TypeError(
                 "GCMAEPretraining needs a GCMAEStudent as module, got "
                 f"{type(module).__name__}"
             )
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Pretrain, and load the student's weights into the net."""
+        check_all(self, net, X, y)
+        if getattr(self, "done_", False):
+            return
+        module = unwrap(net.module_)
         windows = self._windows(net, X)
         pretrainer = GCMAEPretrainer(
             teacher=self.teacher,
@@ -124,11 +134,32 @@ class GCMAEPretraining(DescribedCallback, Callback):
 
     def resume_state(self) -> dict:
         """For :class:`ResumableCheckpoint`: pretraining is not done twice."""
-        return {"done": self.done_}
+        teacher = getattr(self, "teacher_", None)
+        return {
+            "done": self.done_,
+            "history": json.dumps(_epochs(self)),
+            "teacher": None if teacher is None else model_state(teacher),
+        }
 
     def resume_from(self, state: dict) -> None:
-        """Skip what was done before the interruption."""
+        """Skip what was done before the interruption, and have what it made."""
         self.done_ = bool(state.get("done"))
+        if not self.done_:
+            return
+        given = state.get("teacher")
+        self.teacher_ = None if given is None else rebuild_model(given)
+        self.history_ = History()
+        self.history_.extend(json.loads(state.get("history", "[]")))
 
     def __getstate__(self):
         return {**self.__dict__, "teacher_": None}
+
+
+def _epochs(callback) -> list:
+    """The history of the pretraining, epoch by epoch, as JSON can hold it."""
+    rows = getattr(callback, "history_", None) or []
+    return [{k: _number(v) for k, v in row.items() if k != "batches"} for row in rows]
+
+
+def _number(value):
+    return value.item() if hasattr(value, "item") else value

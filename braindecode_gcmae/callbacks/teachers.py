@@ -1,11 +1,125 @@
 """Does a teacher fit the student, and the windows both are to see?"""
 
-from torch import nn
+import mne
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from ..graph import binarise
+from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..montage import canonical_name
 from ..pretraining import UnlabelledWindows
 
-__all__ = ["check_fit", "check_unlabelled", "electrode_names", "trained_head"]
+__all__ = [
+    "check_fit",
+    "check_labels",
+    "check_seen",
+    "check_terms",
+    "check_unlabelled",
+    "electrode_names",
+    "kept_rows",
+    "trained_head",
+]
+
+
+def check_seen(x, model: nn.Module) -> None:
+    """Look at the windows of ``fit`` on the host, before a step is made.
+
+    Parameters
+    ----------
+    x : array (n, n_chans, n_times) in µV, Epochs or dataset
+        Of anything else (a dict of inputs) nothing is known.
+    model : GCMAEStudent or GCMAETeacher
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they hold no signal, or have another sampling rate than the model.
+
+    Warns
+    -----
+    UserWarning
+        If they look like volts, or some channels are flat or not finite throughout.
+    """
+    if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):
+        x = x[:: max(1, len(x) // 256)]  # as many as are looked at
+    elif not isinstance(x, Dataset):
+        return
+    rate = UnlabelledWindows(x).sfreq
+    if rate is not None and not np.isclose(rate, model.sfreq):
+        raise ValueError(
+            f"the windows have {rate:g} Hz, the model was built for {model.sfreq:g} "
+            "Hz: resample them, or build it (from_pretrained, too) with "
+            f"sfreq={rate:g}"
+        )
+
+
+def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:
+    """Refuse what are no labels of classes, before a step is made.
+
+    Parameters
+    ----------
+    y : array (n,), or anything else, of which nothing is known
+    n_outputs : int, optional
+        Of the model.
+    several : bool
+        Whether two classes are needed.
+
+    Raises
+    ------
+    TypeError
+        If labels are not numbers.
+    ValueError
+        If they are not 0, 1, ..., ``n_outputs`` - 1, or all the same.
+    """
+    if not isinstance(y, np.ndarray | Tensor | list) or not len(y):
+        return
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(
+            f"labels must be numbers from 0, got {labels.flat[0]!r} (dtype "
+            f"{labels.dtype}): encode them with sklearn's LabelEncoder"
+        )
+    found = np.unique(labels)
+    if several and len(found) < 2:
+        raise ValueError(
+            f"all {len(labels)} labels are {found[0]}: training needs two classes"
+        )
+    if n_outputs is None:
+        return
+    wrong = found[(found < 0) | (found >= n_outputs) | (found != np.floor(found))]
+    if len(wrong):
+        raise ValueError(
+            f"the label {wrong[0]} is none of the {n_outputs} classes 0 to "
+            f"{n_outputs - 1} of the model: encode labels with sklearn's LabelEncoder, "
+            "or pass module__n_outputs"
+        )
+
+
+def check_terms(callback) -> None:
+    """Refuse settings of a distillation before a teacher is trained for it.
+
+    The losses themselves are asked, on one window of two electrodes.
+    """
+    for name in ("kd_weight", "gtd_weight", "lsp_weight", "gcrd_weight"):
+        weight = getattr(callback, name)
+        if not callable(weight) and not weight >= 0:
+            raise ValueError(f"{name} must be at least 0, got {weight}")
+    nodes, pairs = torch.ones(1, 2, 1), torch.ones(2, 2, dtype=torch.bool)
+    logit_distillation_loss(nodes[0], nodes[0], temperature=callback.temperature)
+    topology_distillation_loss(
+        nodes,
+        nodes,
+        pairs,
+        pairs,
+        torch.arange(2),
+        kernel=callback.kernel,
+        temperature=callback.gtd_temperature,
+        eps=callback.eps,
+        form=callback.form,
+    )
+    binarise(pairs, density=callback.density, threshold=callback.threshold)
 
 
 def check_unlabelled(windows: UnlabelledWindows, teacher: nn.Module) -> None:
@@ -61,6 +175,25 @@ def check_fit(teacher: nn.Module, student: nn.Module) -> None:
             "teacher and student were built for channels in another order or with "
             f"other names: {names[0][:4]}... and {names[1][:4]}..."
         )
+
+
+def kept_rows(teacher: nn.Module, student: nn.Module) -> list[int]:
+    """Row of the teacher's node for each of the student's electrodes.
+
+    Raises
+    ------
+    ValueError
+        Naming the electrodes that the teacher has not.
+    """
+    here = student.network.rows.tolist()
+    there = {row: i for i, row in enumerate(teacher.network.rows.tolist())}
+    missing = [row for row in here if row not in there]
+    if missing:
+        names = electrode_names(student, missing)
+        raise ValueError(
+            f"the student's electrodes {names} are not among the teacher's"
+        )
+    return [there[row] for row in here]
 
 
 def _channels(model: nn.Module) -> list | None:
