@@ -351,11 +351,11 @@ def test_generic_presets_are_nested_and_physionet_holds_all_motor_ones():
     assert generic[2] < set(montage_preset("32")) < generic[-1]
     for name in ("motor-8", "headband-8", "no-central-16", "rim-4"):
         assert set(montage_preset(name)) < generic[-1]
+    embarc = {n: set(montage_preset(f"embarc-{n}")) for n in (54, 31, 24, 12, 8)}
     for number in (24, 12, 8):
-        assert set(montage_preset(f"embarc-{number}")) < set(
-            montage_preset("embarc-31")
-        )
-    assert "Cz" not in montage_preset("embarc-31")
+        assert embarc[number] < embarc[31]
+    assert embarc[31] < embarc[54] < generic[-1]
+    assert "Cz" not in embarc[54]
 
 
 def test_stride_presets_follow_the_file_order():

@@ -8,7 +8,7 @@ from ..encoders import build_encoder
 from ..features import Electrodes, FeatureNorm, Memo, spherical_harmonics
 from ..graph import FreeGraph
 from ..masking import MaskToken
-from ..montage import electrode_positions, match_electrodes
+from ..montage import MATCH_TOLERANCE, electrode_positions, match_electrodes
 
 __all__ = ["ElectrodeGraphNetwork", "FlattenReadout", "MeanReadout", "PositionReadout"]
 
@@ -125,7 +125,7 @@ class ElectrodeGraphNetwork(nn.Module):
         activation: type[nn.Module],
         drop_prob: float,
         electrode_dropout: float,
-        match_tolerance: float = 0.02,
+        match_tolerance: float = MATCH_TOLERANCE,
         **feature_arguments,
     ):
         super().__init__()

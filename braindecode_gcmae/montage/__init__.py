@@ -11,6 +11,7 @@ in MNE's head frame and ship with the package as two tables in ``data/``:
 """
 
 from braindecode_gcmae.montage.matching import (
+    MATCH_TOLERANCE,
     electrode_positions,
     make_chs_info,
     match_electrodes,
@@ -26,6 +27,7 @@ from braindecode_gcmae.montage.names import (
 )
 
 __all__ = [
+    "MATCH_TOLERANCE",
     "PRESETS",
     "canonical_name",
     "electrode_positions",

@@ -7,7 +7,8 @@ import numpy as np
 
 from braindecode_gcmae.montage.names import canonical_name, table
 
-_TOLERANCE = 0.015  # metres: half of what separates neighbours on a 64-electrode cap
+# Metres: half of what separates neighbours on a 64-electrode cap.
+MATCH_TOLERANCE = 0.015
 _COINCIDENT = 1e-4  # metres: two electrodes cannot be this close
 _FIFFV_EEG_CH = 2
 
@@ -236,7 +237,7 @@ def _advice(name, position, chs_info):
     return f"{name!r} ({'; '.join(hints) or 'nothing similar, position unknown'})"
 
 
-def match_electrodes(names, chs_info, *, tolerance=_TOLERANCE):
+def match_electrodes(names, chs_info, *, tolerance=MATCH_TOLERANCE):
     """Find electrodes among the channels of a recording: which row is which.
 
     An electrode is found by its name or an alias of it (:func:`canonical_name`), else
@@ -293,7 +294,7 @@ def match_electrodes(names, chs_info, *, tolerance=_TOLERANCE):
     return rows
 
 
-def retained_and_removed(kept, channels, *, tolerance=_TOLERANCE):
+def retained_and_removed(kept, channels, *, tolerance=MATCH_TOLERANCE):
     """Split the channels of a recording into those kept and the others.
 
     Parameters

@@ -129,8 +129,8 @@ def montage_preset(name):
     name : str or int
         A key of ``PRESETS``, or the number of electrodes of a generic one: 128, 64,
         32, 19, 16, 8, 4. "motor-8", "headband-8", "no-central-16" and "rim-4" ask
-        where density matters; "embarc-31", "-24", "-12", "-8", "hbn-64" and "hbn-32"
-        are those of the method's experiments (METHOD A.3).
+        where density matters; "embarc-54", "-31", "-24", "-12", "-8", "hbn-64" and
+        "hbn-32" are those of the method's experiments (METHOD A.3).
 
     Returns
     -------

@@ -10,10 +10,21 @@ import pytest
 import torch
 from interrupted_runs import chain_net, end_of, pretraining_net, same
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
-from tiny import X, Y, classifier, distil, fit, pretrainer, quietly, vector, windows
+from tiny import (
+    X,
+    Y,
+    classifier,
+    distil,
+    fit,
+    pretrainer,
+    quietly,
+    small,
+    vector,
+    windows,
+)
 from torch.optim import lr_scheduler
 
-from braindecode_gcmae import TopologyDistillation
+from braindecode_gcmae import GCMAEPretraining, TopologyDistillation
 from braindecode_gcmae.callbacks import CollapseMonitor, ResumableCheckpoint
 from braindecode_gcmae.models import CheckpointError
 
@@ -373,3 +384,27 @@ def test_a_resumed_teacher_is_the_one_that_taught_before(tmp_path):
 def test_a_run_within_a_folder_that_is_not_there_yet_makes_it(tmp_path):
     pretraining_net(tmp_path / "a" / "b", max_epochs=1).fit(windows(), groups=SUBJECTS)
     assert (tmp_path / "a" / "b" / "training.pt").is_file()
+
+
+@pytest.mark.parametrize("with_teacher", [True, False])
+def test_a_resumed_pretraining_still_has_its_teacher_and_history(
+    tmp_path, with_teacher
+):
+    def net(epoch=None):
+        given = {"max_epochs": 2, "arguments": {"queue_size": 64, **small("teacher")}}
+        if not with_teacher:
+            given = {**given, "teacher": None, "arguments": {"queue_size": 64}}
+        callbacks = [
+            ("resume", ResumableCheckpoint(tmp_path)),
+            ("pretrain", GCMAEPretraining(**given)),
+            ("dies", Dies(epoch)),
+        ]
+        return classifier(callbacks=callbacks, max_epochs=4)
+
+    before = dict(quietly(fit, net(3)).callbacks_)["pretrain"]
+    after = dict(quietly(fit, net(), seed=5).callbacks_)["pretrain"]
+    assert after.done_ and (after.teacher_ is not None) == with_teacher
+    if with_teacher:
+        assert same(before.teacher_.state_dict(), after.teacher_.state_dict())
+    assert after.history_[:, "train_loss"] == before.history_[:, "train_loss"]
+    assert len(after.history_) == 2
