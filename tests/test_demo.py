@@ -138,6 +138,9 @@ def test_all_stages_run_and_a_seed_is_run_once(study, tmp_path, monkeypatch):
     }
     assert len(rows) == len(methods) * 3
     assert all(row["n_windows"] == 6 for row in rows)
+    shares = [float(row["agreement"]) for row in rows if row["method"] == "teacher"]
+    assert shares == [1.0] * 3
+    assert all(0 <= float(row["agreement"]) <= 1 for row in rows)
     for name in ("accuracy", "graph", "reconstruction", "pretraining"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     with open(tmp_path / "scores.csv", newline="") as file:

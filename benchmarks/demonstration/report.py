@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.tables import sign_flip_test
 
 COLUMNS = (
-    "data config seed method n_electrodes n_parameters person score n_windows chance "
-    "seconds"
+    "data config seed method n_electrodes n_parameters person score agreement "
+    "n_windows chance seconds"
 ).split()
 REFERENCE, CANDIDATE = "student, scratch", "student, both"
 PALETTE = {"student": "#0072B2", "teacher": "#D55E00", "other": "0.55"}
@@ -21,8 +21,10 @@ def person_rows(demonstration, config):
     """One row per method and test person of one seed."""
     study, rows = demonstration.study, []
     y, person = study.y[demonstration.test], study.person[demonstration.test]
-    for score in demonstration.scores:
-        right = score.probability.argmax(1) == y
+    decisions = {score: score.probability.argmax(1) for score in demonstration.scores}
+    taught = next(d for score, d in decisions.items() if score.method == "teacher")
+    for score, decided in decisions.items():
+        right, agrees = decided == y, decided == taught
         for who in demonstration.test_people:
             own = person == who
             rows.append(
@@ -35,6 +37,7 @@ def person_rows(demonstration, config):
                     "n_parameters": score.n_parameters,
                     "person": who,
                     "score": f"{right[own].mean():.6f}",
+                    "agreement": f"{agrees[own].mean():.6f}",
                     "n_windows": int(own.sum()),
                     "chance": "0.5",
                     "seconds": f"{score.seconds:.1f}",
@@ -63,13 +66,13 @@ def write_rows(path, rows):
     draft.replace(path)
 
 
-def per_person(rows, method, n_electrodes=None):
+def per_person(rows, method, n_electrodes=None, value="score"):
     """Each person's score, the mean over the seeds that tested it."""
     found = {}
     for row in rows:
         same = n_electrodes is None or int(row["n_electrodes"]) == n_electrodes
         if row["method"] == method and same:
-            found.setdefault(int(row["person"]), []).append(float(row["score"]))
+            found.setdefault(int(row["person"]), []).append(float(row[value]))
     return {person: float(np.mean(scores)) for person, scores in found.items()}
 
 
@@ -104,14 +107,15 @@ def table(rows):
     """The results as a markdown table."""
     lines = [
         "| method | electrodes | parameters | accuracy on unseen people | 95 % CI "
-        "| chance |",
-        "|---|---:|---:|---:|:---:|---:|",
+        "| chance | decides as the teacher |",
+        "|---|---:|---:|---:|:---:|---:|---:|",
     ]
     for method, n, size in methods(rows):
         mean, low, high = interval(list(per_person(rows, method, n).values()))
+        agrees = np.mean(list(per_person(rows, method, n, "agreement").values()))
         lines.append(
             f"| {method} | {n} | {size:,} | {100 * mean:.1f} % "
-            f"| {100 * low:.1f} to {100 * high:.1f} | 50 % |"
+            f"| {100 * low:.1f} to {100 * high:.1f} | 50 % | {100 * agrees:.1f} % |"
         )
     return "\n".join(lines)
 
@@ -165,7 +169,9 @@ aligned by itself without labels; every network: AdamW, learning rate \
 students and EEGNet \
 {settings.student_epochs} epochs each, teacher {settings.teacher_epochs} \
 (`{settings.teacher}`), pretraining {settings.pretraining_epochs}. A person's score is \
-the mean over the seeds that tested it; intervals are Student's t over people.
+the mean over the seeds that tested it; intervals are Student's t over people. The \
+last column is the share of test windows on which a method decides as the teacher, \
+right or wrong: what distillation teaches.
 
 {table(rows)}
 

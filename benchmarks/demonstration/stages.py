@@ -35,7 +35,7 @@ class Settings:
     teacher: dict = field(default_factory=lambda: {"emb_dim": 64, "depth": 2})
 
 
-@dataclass
+@dataclass(eq=False)
 class Score:
     """What one method did on the test people's windows."""
 
