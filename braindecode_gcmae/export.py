@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .models.checkpoint import replace_file
+
 __all__ = ["Decision", "StreamingClassifier", "export_onnx", "export_program"]
 
 
@@ -124,6 +126,8 @@ def export_onnx(
     TypeError, ValueError
         If this is no model of the package, has no head to make probabilities of, or
         the number of classes does not fit.
+    OSError
+        If the file cannot be written; what was there before stays.
     """
     import onnx
 
@@ -154,9 +158,8 @@ def export_onnx(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if int8:
-        _quantise(proto, path)
-    else:
-        onnx.save(proto, path)
+        proto = _quantised(proto)
+    replace_file(path, lambda name: onnx.save(proto, name))
     return path
 
 
@@ -182,7 +185,7 @@ def _forget_origins(proto) -> None:
             node.ClearField("metadata_props")
 
 
-def _quantise(proto, path: Path) -> None:
+def _quantised(proto):
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -190,18 +193,18 @@ def _quantise(proto, path: Path) -> None:
     precise = [n.name for n in linear if not any("weight" in i for i in n.input)]
     proto.graph.ClearField("value_info")  # torch's shapes disagree with onnx's own
     with TemporaryDirectory() as folder:
-        full = Path(folder) / "full.onnx"
+        full, small = Path(folder) / "full.onnx", Path(folder) / "small.onnx"
         onnx.save(proto, full)
         quantize_dynamic(
             full,
-            path,
+            small,
             op_types_to_quantize=["MatMul", "Gemm"],
             nodes_to_exclude=precise,
             weight_type=QuantType.QInt8,
         )
-    written = onnx.load(path)
+        written = onnx.load(small)
     onnx.helper.set_model_props(written, {p.key: p.value for p in proto.metadata_props})
-    onnx.save(written, path)
+    return written
 
 
 class Decision(NamedTuple):

@@ -151,6 +151,11 @@ def replace_file(path: Path, write) -> None:
     path : Path
     write : callable
         Writes the file whose name it is given.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written: no space, no permission, no folder.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -162,8 +167,11 @@ def replace_file(path: Path, write) -> None:
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            # torch and safetensors have errors of their own for a full disk
+            raise OSError(f"{path} could not be written: {error}") from error
         raise
 
 
