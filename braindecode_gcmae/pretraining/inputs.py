@@ -1,11 +1,19 @@
 """What a pretrainer is built from: the windows' channels, rate and length."""
 
 import numpy as np
+import torch
 
+from ..losses import info_nce, reconstruction_loss
 from ..montage import match_electrodes
 from .data import UnlabelledWindows
 
-__all__ = ["check_pair", "masked_rows", "paper_arguments", "signal_of"]
+__all__ = [
+    "check_pair",
+    "check_settings",
+    "masked_rows",
+    "paper_arguments",
+    "signal_of",
+]
 
 
 def signal_of(windows: UnlabelledWindows, sfreq, chs_info, ch_names) -> dict:
@@ -79,6 +87,20 @@ def check_pair(teacher, student) -> None:
             f"the student keeps electrodes that the teacher does not see: channels "
             f"{missing} of the input"
         )
+
+
+def check_settings(pretrainer) -> None:
+    """Refuse settings now that training would come to only in some later step.
+
+    The losses themselves are asked, on one window of two electrodes.
+    """
+    for name, high in (("drop_nodes", 1), ("drop_edges", 1), ("noise", np.inf)):
+        value = getattr(pretrainer, name)
+        if not 0 <= value <= high:
+            raise ValueError(f"{name} must lie between 0 and {high}, got {value}")
+    x = torch.eye(2).unsqueeze(0)
+    reconstruction_loss(x, x, **(pretrainer.reconstruction or {}))
+    info_nce(x[0], x[0].unsqueeze(1), x[0], temperature=pretrainer.temperature)
 
 
 def masked_rows(model, masked) -> list[int]:

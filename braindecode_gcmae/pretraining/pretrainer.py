@@ -4,14 +4,13 @@ import copy
 import warnings
 
 import torch
-from sklearn.base import TransformerMixin
 from skorch import NeuralNet
 from torch import nn
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
-from .inputs import check_pair, paper_arguments, signal_of
+from .inputs import check_pair, check_settings, paper_arguments, signal_of
 from .loss import TERMS, PretrainingLoss
 from .processes import mean_over_processes, n_processes, process_index
 from .use import PretrainedModels
@@ -21,7 +20,7 @@ __all__ = ["GCMAEPretrainer"]
 _OBJECTIVES = ("joint", "contrast", "reconstruction", "sequential")
 
 
-class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
+class GCMAEPretrainer(PretrainedModels, NeuralNet):
     """Pretrain a teacher and a student together, without labels.
 
     Masked reconstruction and contrast on the same electrode graphs (METHOD A.5), with
@@ -173,6 +172,7 @@ class GCMAEPretrainer(PretrainedModels, TransformerMixin, NeuralNet):
             raise ValueError(
                 f"objective must be one of {_OBJECTIVES}, got {self.objective!r}"
             )
+        check_settings(self)
         with own_randomness(self.seed):
             models = {n: self._model(n, self.signal_) for n in ("teacher", "student")}
             check_pair(**models)
