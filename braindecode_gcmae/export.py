@@ -136,6 +136,8 @@ def export_onnx(
         raise ValueError(
             f"{len(classes)} names of classes were given for {model.n_outputs} outputs"
         )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         program = torch.onnx.export(
             module,
@@ -155,8 +157,6 @@ def export_onnx(
     }
     onnx.helper.set_model_props(proto, facts)
     _forget_origins(proto)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if int8:
         proto = _quantised(proto)
     replace_file(path, lambda name: onnx.save(proto, name))

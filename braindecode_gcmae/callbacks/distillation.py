@@ -137,6 +137,8 @@ class TopologyDistillation(AuxiliaryLoss):
         super().check(net, X, y)
         check_terms(self)
         student = unwrap(net.module_)
+        if not _is_regression(net):
+            check_labels(y, student.n_outputs)
         if getattr(self, "resumed_", None) is None:
             with torch.random.fork_rng(devices=[]):
                 given = self._given_teacher()
@@ -146,8 +148,6 @@ class TopologyDistillation(AuxiliaryLoss):
         stages = [c for _, c in net.callbacks_ if isinstance(c, GCMAEPretraining)]
         if all(stage.done_ for stage in stages):  # or it looks at them itself
             check_seen(X, student)
-        if not _is_regression(net):
-            check_labels(y, student.n_outputs)
         self.windows_ = None
         if self.unlabelled is not None:
             self.windows_ = UnlabelledWindows(self.unlabelled)
