@@ -32,6 +32,16 @@ def check_all(first: Callback, net, X, y) -> None:
             callback.check(net, X, y)
 
 
+def _forget_compiled(net) -> None:
+    """Let a compiled net be compiled anew, with the hooks that hang on it now.
+
+    torch.compile keeps graphs by the code they are of, and does not look at hooks: one
+    of an earlier net of this class, or of a prediction, would be run without them.
+    """
+    if getattr(net, "compile", False) or unwrap(net.module_) is not net.module_:
+        torch.compiler.reset()
+
+
 class _Hook:
     """A hook that is gone when the module it hangs on is pickled or copied."""
 
@@ -107,6 +117,7 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         check_all(self, net, X, y)
         module = unwrap(net.module_)
         self.setup(net, X, y)
+        _forget_compiled(net)
         readout, before = module.network.readout, _Hook(self._keep_inputs)
         self.handles_ = [
             module.register_forward_pre_hook(before, with_kwargs=True),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from skorch.utils import to_device
 from torch import nn
 
@@ -16,8 +17,13 @@ from .results import Reconstruction, run_card, run_metrics
 __all__ = ["PretrainedModels"]
 
 
-class PretrainedModels:
+class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """The part of :class:`GCMAEPretrainer` that uses its models."""
+
+    @property
+    def _n_features_out(self) -> int:
+        """Width of the embeddings, for scikit-learn's names of columns."""
+        return self._branch("student").model.network.readout.n_outputs
 
     @property
     def joint_(self) -> JointPretraining:

@@ -236,6 +236,22 @@ def test_a_compiled_net_learns_the_same():
     assert hooks_of(compiled) == []
 
 
+def test_compiled_nets_that_follow_each_other_learn_like_eager_ones():
+    """Graphs of an earlier net, or of a prediction, are without the hooks."""
+    given = {"compile": True, "compile__backend": "aot_eager", "max_epochs": 1}
+    given |= {"optimizer": torch.optim.SGD, "lr": 0.1}
+    given["train_split"] = ValidSplit(3, stratified=True)
+    eager = {**given, "compile": False}
+    expected = fit(classifier(callbacks=distil(), **eager)).history[-1]
+    plain = fit(classifier(**given))
+    plain.predict(X)
+    for _ in range(2):
+        net = fit(classifier(callbacks=distil(), **given))
+        for name in ("train_gtd", "valid_distil"):
+            assert net.history[-1][name] == pytest.approx(expected[name], rel=1e-3)
+        net.predict(X)
+
+
 def test_all_the_usual_callbacks_together(tmp_path):
     callbacks = [
         *distil(),
