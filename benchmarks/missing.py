@@ -1,0 +1,265 @@
+"""Accuracy while electrodes fail: the student, and peers with their channels repaired.
+
+    python -m benchmarks.missing --data physionet simulated
+    python -m benchmarks.missing --table
+
+Networks are trained once, on 16 whole electrodes of all training people (five folds of
+people, alignment of each recording, 40 epochs, last epoch kept). Then electrodes fail
+in the *whole* recording of a test person, before alignment: at random (drawn anew for
+each person), from the front backwards, or on the left side from the front. The student
+gets the recording with the channels missing; EEGNet and ShallowFBCSPNet get it with
+zeros in their place, or with MNE's spherical splines from those that are left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import warnings
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.cells import Budget
+from benchmarks.demonstration.data import load
+from benchmarks.methods import seeded, training_arguments
+from benchmarks.protocol import N_FOLDS, person_folds
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = "data seed fold network repair pattern dropped person score".split()
+NETWORKS = {
+    "student": {},
+    "student, electrode dropout": {"electrode_dropout": 0.25},
+    "EEGNet": {},
+    "ShallowFBCSPNet": {},
+}
+PATTERNS, DROPPED = ("random", "front", "left"), (0, 2, 4, 6, 8)
+ELECTRODES = "both-16"
+QUARTER = 4  # of the sixteen
+
+
+def failing(pattern, n, positions, seed):
+    """Rows of the electrodes that fail.
+
+    Parameters
+    ----------
+    pattern : {"random", "front", "left"}
+    n : int
+    positions : array (N, 3)
+        Metres, head frame: x to the right, y to the front.
+    seed : sequence of int
+        Of the random pattern.
+    """
+    x, y, _ = np.asarray(positions).T
+    order = {
+        "random": lambda: np.random.default_rng(seed).permutation(len(x)),
+        "front": lambda: np.argsort(-y, kind="stable"),
+        # left, then the middle, then the right: each from the front backwards
+        "left": lambda: np.lexsort((-y, np.digitize(x, (-0.01, 0.01)))),
+    }
+    return np.sort(order[pattern]()[:n])
+
+
+def splined(X, lost, positions):
+    """Lost channels from the others, by MNE's spherical splines (Perrin 1989)."""
+    from mne.channels.interpolation import _make_interpolation_matrix
+
+    left = np.setdiff1d(np.arange(X.shape[1]), lost)
+    centred = positions - np.mean(positions, 0)
+    matrix = _make_interpolation_matrix(centred[left], centred[lost])
+    out = X.copy()
+    out[:, lost] = matrix @ X[:, left]
+    return out
+
+
+def repaired(X, recording, lost, repair, positions):
+    """Aligned windows (B, N, T) of people whose electrodes ``lost`` have failed."""
+    from braindecode_gcmae import RecordingAlignment
+
+    X = X.copy()
+    if repair == "splines" and len(lost):
+        X = splined(X, lost, positions).astype(np.float32)
+    else:
+        X[:, lost] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that channels are missing is the point
+        X = RecordingAlignment().transform(X, groups=recording)
+    return X if repair == "missing" else np.nan_to_num(X)
+
+
+def trained(name, study, X, rows, seed):
+    """A network on whole electrodes."""
+    from braindecode import EEGClassifier
+    from braindecode.models import EEGNet, ShallowFBCSPNet
+
+    from braindecode_gcmae import GCMAEStudent
+
+    models = {"EEGNet": EEGNet, "ShallowFBCSPNet": ShallowFBCSPNet}
+    signal = {
+        "chs_info": [study.chs_info[row] for row in study.kept],
+        "n_times": X.shape[2],
+        "sfreq": study.sfreq,
+        "n_outputs": 2,
+    }
+    with seeded(seed):
+        module = models.get(name, GCMAEStudent)(**signal, **NETWORKS[name])
+        net = EEGClassifier(module, **training_arguments(Budget(), "cpu"))
+        return net.fit(X[rows], study.y[rows])
+
+
+def fold_rows(study, fold, test, seed):
+    """One CSV row per network, repair, pattern, number and test person."""
+    positions = np.array([study.chs_info[row]["loc"][:3] for row in study.kept])
+    raw = np.ascontiguousarray(study.X[:, study.kept])
+    nothing = np.array([], int)
+    whole = repaired(raw, study.recording, nothing, "missing", positions)
+    training = study.rows([p for p in study.people if p not in test])
+    for name in NETWORKS:
+        net = trained(name, study, whole, training, seed)
+        student = name.startswith("student")
+        repairs = ["missing"] if student else ["zeros", "splines"]
+        cases = product(repairs, PATTERNS, DROPPED, test)
+        for repair, pattern, n, person in cases:
+            own = study.rows([person])
+            lost = failing(pattern, n, positions, [seed, fold, person, n])
+            X = repaired(raw[own], study.recording[own], lost, repair, positions)
+            right = net.predict(X) == study.y[own]
+            values = study.name, seed, fold, name, repair, pattern, n, person
+            yield dict(zip(COLUMNS, (*values, f"{right.mean():.6f}"), strict=True))
+
+
+def read(path):
+    """Rows that are there."""
+    if not Path(path).exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(data, seeds, path):
+    """Add what is missing of a data set, fold by fold."""
+    study = load(data, ELECTRODES)
+    for seed in range(seeds):
+        folds = person_folds(study.people, seed)
+        for fold, test in enumerate(folds):
+            rows = read(path)
+            where = study.name, str(seed), str(fold)
+            if any((r["data"], r["seed"], r["fold"]) == where for r in rows):
+                continue
+            rows += fold_rows(study, fold, test, seed)
+            draft = Path(path).with_suffix(".part")
+            with open(draft, "w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+            draft.replace(path)
+            sys.stdout.write(f"{data} seed {seed} fold {fold + 1}/{N_FOLDS}\n")
+            sys.stdout.flush()
+
+
+def by_person(rows):
+    """(data, network with repair) -> pattern -> dropped -> person -> mean score."""
+    found = {}
+    for row in rows:
+        name = row["network"]
+        if row["repair"] != "missing":
+            name += f", {row['repair']}"
+        place = found.setdefault((row["data"], name), {})
+        place = place.setdefault(row["pattern"], {}).setdefault(int(row["dropped"]), {})
+        place.setdefault(int(row["person"]), []).append(float(row["score"]))
+    for patterns in found.values():
+        for numbers in patterns.values():
+            for n, people in numbers.items():
+                numbers[n] = {p: float(np.mean(s)) for p, s in people.items()}
+    return found
+
+
+def losses(numbers, n=QUARTER):
+    """Per person, what the score loses when ``n`` electrodes fail."""
+    return np.array([numbers[0][p] - numbers[n][p] for p in sorted(numbers[0])])
+
+
+def markdown(rows):
+    """The table: accuracy by number of failed electrodes, and the loss at a quarter."""
+    from benchmarks.tables import bootstrap_interval
+
+    found, lines = by_person(rows), ["# Accuracy while electrodes fail", ""]
+    lines += [__doc__.split("\n\n", 2)[2].replace("\n", " ").strip(), ""]
+    seeds = len({row["seed"] for row in rows})
+    lines += [f"{seeds} seed(s); 95 % intervals over people (bootstrap).", ""]
+    for data in dict.fromkeys(row["data"] for row in rows):
+        for pattern in PATTERNS:
+            lines += [
+                f"## {data}, {pattern}",
+                "",
+                "| network | "
+                + " | ".join(f"{n} of 16" for n in DROPPED)
+                + " | lost at 4 (points) |",
+                "|---|" + "---:|" * len(DROPPED) + "---|",
+            ]
+            for (where, name), patterns in found.items():
+                if where != data:
+                    continue
+                numbers = patterns[pattern]
+                means = [100 * np.mean(list(numbers[n].values())) for n in DROPPED]
+                gap = 100 * losses(numbers)
+                low, high = bootstrap_interval(gap)
+                cells = " | ".join(f"{mean:.1f}" for mean in means)
+                lost = f"{gap.mean():.1f} ({low:.1f} to {high:.1f})"
+                lines.append(f"| {name} | {cells} | {lost} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def figure(rows, path):
+    """Curves of accuracy against failed electrodes, a panel for each pattern."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from benchmarks.figures import COLOURS, MARKERS
+
+    found = by_person(rows)
+    sets = list(dict.fromkeys(row["data"] for row in rows))
+    size = (3.4 * len(PATTERNS), 3.0 * len(sets))
+    shape = {"figsize": size, "layout": "constrained", "sharey": "row", "sharex": True}
+    fig, axes = plt.subplots(len(sets), len(PATTERNS), squeeze=False, **shape)
+    for (data, pattern), ax in zip(product(sets, PATTERNS), axes.flat, strict=True):
+        names = [name for where, name in found if where == data]
+        for i, name in enumerate(names):
+            numbers = found[data, name][pattern]
+            means = [100 * np.mean(list(numbers[n].values())) for n in DROPPED]
+            style = "-" if name.startswith("student") else "--"
+            ax.plot(DROPPED, means, style + MARKERS[i], color=COLOURS[i], label=name)
+        ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
+        ax.set_title(f"{data}, {pattern}", fontsize=9)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.supxlabel("failed electrodes of 16", fontsize=9)
+    fig.supylabel("right on unseen people (%)", fontsize=9)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    fig.savefig(path, dpi=130)
+    plt.close(fig)
+
+
+def main(arguments=None):
+    """Run what is asked for, then write table and figure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.missing")
+    parser.add_argument("--data", nargs="*", default=["physionet", "simulated"])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS / "missing.csv")
+    parser.add_argument("--table", action="store_true", help="from the rows there are")
+    options = parser.parse_args(arguments)
+    if not options.table:
+        for data in options.data:
+            run(data, options.seeds, options.out)
+    rows = read(options.out)
+    options.out.with_suffix(".md").write_text(markdown(rows))
+    figure(rows, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

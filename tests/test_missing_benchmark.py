@@ -1,0 +1,75 @@
+"""Electrodes fail as they are said to, and peers get them back as MNE would."""
+
+import mne
+import numpy as np
+import pytest
+
+from benchmarks import missing
+from benchmarks.electrodes import BOTH_16
+from braindecode_gcmae import RecordingAlignment
+from braindecode_gcmae.montage import electrode_positions, make_chs_info
+
+POSITIONS = np.array(electrode_positions(list(BOTH_16)))
+
+
+def windows(n=12, n_times=200, seed=0):
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(16, 16)) + 3 * np.eye(16)
+    return (mixing @ rng.normal(size=(n, 16, n_times)) * 5).astype(np.float32)
+
+
+@pytest.mark.parametrize("n", missing.DROPPED)
+def test_electrodes_fail_where_they_are_said_to(n):
+    front, left = (missing.failing(p, n, POSITIONS, [0]) for p in ("front", "left"))
+    assert len(set(front)) == len(set(left)) == n
+    kept = np.setdiff1d(np.arange(16), front)
+    if n:
+        assert POSITIONS[front, 1].min() >= POSITIONS[kept, 1].max()
+        first = {BOTH_16[row] for row in left}
+        assert first <= set("Fp1 F7 F3 T7 C3 P3 O1 Cz Pz".split())
+
+
+def test_random_failures_are_anothers_for_another_person_and_the_same_again():
+    draws = [missing.failing("random", 4, POSITIONS, [0, 0, p, 4]) for p in (1, 2, 1)]
+    assert np.array_equal(draws[0], draws[2]) and not np.array_equal(*draws[:2])
+
+
+def test_splines_are_those_of_mne():
+    X, lost = windows(3), np.array([1, 6, 9])
+    info = mne.create_info(list(BOTH_16), 80.0, "eeg")
+    for channel, ours in zip(info["chs"], make_chs_info(list(BOTH_16)), strict=True):
+        channel["loc"][:3] = ours["loc"][:3]
+    epochs = mne.EpochsArray(X.astype(float), info, verbose=False)
+    epochs.info["bads"] = [BOTH_16[row] for row in lost]
+    epochs.interpolate_bads(origin=POSITIONS.mean(0), verbose=False)
+    ours = missing.splined(X, lost, POSITIONS)
+    np.testing.assert_allclose(ours, epochs.get_data(copy=False), rtol=1e-4, atol=1e-3)
+
+
+def test_what_is_left_is_aligned_as_if_the_rest_had_never_been():
+    X, lost = windows(), np.array([0, 5])
+    one = np.zeros(len(X), int)
+    left = np.setdiff1d(np.arange(16), lost)
+    alone = RecordingAlignment().transform(X[:, left], groups=one)
+    ours = missing.repaired(X, one, lost, "missing", POSITIONS)
+    assert np.isnan(ours[:, lost]).all()
+    np.testing.assert_allclose(ours[:, left], alone, rtol=1e-3, atol=1e-3)
+    zeros = missing.repaired(X, one, lost, "zeros", POSITIONS)
+    assert (zeros[:, lost] == 0).all()
+    assert np.isfinite(missing.repaired(X, one, lost, "splines", POSITIONS)).all()
+
+
+def test_a_loss_is_a_difference_of_the_same_people():
+    rows = [
+        {"data": "d", "seed": seed, "fold": 0, "network": "EEGNet", "repair": "zeros"}
+        | {"pattern": "random", "dropped": n, "person": person, "score": score}
+        for person, n, seed, score in [
+            (1, 0, 0, 0.8),
+            (1, 0, 1, 0.6),
+            (1, 4, 0, 0.5),
+            (2, 0, 0, 0.9),
+            (2, 4, 0, 0.8),
+        ]
+    ]
+    numbers = missing.by_person(rows)["d", "EEGNet, zeros"]["random"]
+    assert missing.losses(numbers) == pytest.approx([0.2, 0.1])
