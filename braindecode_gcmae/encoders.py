@@ -249,7 +249,7 @@ class ConvolutionEncoder(nn.Module):
         super().__init__()
         import inspect
 
-        names = inspect.signature(convolution.__init__).parameters
+        names = inspect.signature(convolution).parameters
         extra = {"K": order} if "K" in names else {}
         self.layers = nn.ModuleList(
             [convolution(dim, dim, **extra) for _ in range(depth)]

@@ -53,7 +53,7 @@ class TeacherAnswers:
 
     def learn(self, batches) -> None:
         """Keep the answers to all windows of ``batches`` (dicts of inputs)."""
-        learnt = {}
+        learnt: dict[bytes, tuple[Tensor, Tensor]] = {}
         for inputs in batches:
             answers = zip(*self(inputs), strict=True)
             learnt.update(zip(_digests(inputs), answers, strict=True))

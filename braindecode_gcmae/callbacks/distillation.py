@@ -171,7 +171,7 @@ class TopologyDistillation(AuxiliaryLoss):
 
     def _find_teacher(self, net, student, X, y) -> nn.Module:
         """A copy of the teacher, so that the original stays as it is."""
-        resumed, self.resumed_ = getattr(self, "resumed_", None), None
+        resumed: nn.Module | None = self.__dict__.pop("resumed_", None)
         if resumed is not None:
             return resumed
         given = self._given_teacher()

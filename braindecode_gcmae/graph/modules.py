@@ -131,7 +131,7 @@ class MixedGraph(nn.Module):
             [GeometricGraph(n_basis), FunctionalGraph(n_basis), LearnedGraph(n_basis)]
         )
         self.mixture = nn.Parameter(torch.zeros(3))
-        self.scale: float = self.parts[0].scale
+        self.scale = float(self.parts[0].scale)
         self._memo = Memo()
 
     def forward(self, x: Tensor, features: Tensor, electrodes: Electrodes) -> Tensor:

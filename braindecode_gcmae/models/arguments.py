@@ -62,7 +62,7 @@ def check_arguments(**arguments) -> None:
     given = {name: value for name, value in arguments.items() if value is not None}
     for bounds, integer in ((_INTEGERS, True), (_NUMBERS, False)):
         for name in bounds.keys() & given.keys():
-            _check_number(name, given[name], *bounds[name], integer=integer)
+            _check_number(name, given[name], *bounds[name], integer)
     for part, size in _sizes(given).items():
         if size > _LARGEST:
             raise ValueError(

@@ -74,7 +74,7 @@ def draw_montage(path, channels, kept=None) -> bool:
     for points in _head_lines():
         ax.plot(*points, **outline)
     others = known & ~chosen
-    ax.scatter(*xy[others].T, s=14, color=_LEFT_OUT, zorder=1)
+    ax.scatter(xy[others, 0], xy[others, 1], s=14, color=_LEFT_OUT, zorder=1)
     gaps = np.linalg.norm(xy[chosen & known][:, None] - xy[chosen & known], axis=-1)
     gaps = gaps[gaps > 1e-6]
     radius = np.clip(0.45 * (gaps.min() if gaps.size else 1), 2e-3, 8.5e-3)

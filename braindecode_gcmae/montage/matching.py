@@ -1,6 +1,7 @@
 """Positions of electrodes, and which row of a recording holds which electrode."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 import numpy as np
@@ -13,7 +14,7 @@ _COINCIDENT = 1e-4  # metres: two electrodes cannot be this close
 _FIFFV_EEG_CH = 2
 
 
-def _as_list(channels, argument):
+def _as_list(channels: Iterable, argument: str) -> list:
     """Check that ``channels`` is a sequence of names or of chs_info entries."""
     if isinstance(channels, (str, dict)):
         raise TypeError(
@@ -23,7 +24,7 @@ def _as_list(channels, argument):
     return list(channels)
 
 
-def _name(channel):
+def _name(channel: str | Mapping) -> str:
     if isinstance(channel, str):
         return channel
     try:
@@ -35,7 +36,7 @@ def _name(channel):
         ) from None
 
 
-def _measured(channel):
+def _measured(channel: str | Mapping) -> np.ndarray:
     """Return the position stored in a chs_info entry, NaN if there is none."""
     unknown = np.full(3, np.nan)
     loc = None if isinstance(channel, str) else channel.get("loc")
@@ -47,7 +48,7 @@ def _measured(channel):
     return loc
 
 
-def _tabulated(channel):
+def _tabulated(channel: str | Mapping) -> np.ndarray:
     name = canonical_name(_name(channel))
     position = table("ten_five").get(name)
     if position is None:
@@ -55,7 +56,7 @@ def _tabulated(channel):
     return np.full(3, np.nan) if position is None else position
 
 
-def electrode_positions(channels, *, prefer="name"):
+def electrode_positions(channels: Iterable, *, prefer: str = "name") -> np.ndarray:
     """Return where the electrodes are, as far as names or measurements tell.
 
     Parameters
@@ -82,7 +83,7 @@ def electrode_positions(channels, *, prefer="name"):
     return np.array(rows, dtype=float).reshape(-1, 3)
 
 
-def require_positions(channels, purpose):
+def require_positions(channels: Iterable, purpose: str) -> np.ndarray:
     """Return the positions, or say which electrodes lack one or share one.
 
     Parameters
@@ -120,7 +121,7 @@ def require_positions(channels, purpose):
     return positions
 
 
-def make_chs_info(names):
+def make_chs_info(names: Iterable[str]) -> list[dict]:
     """Describe electrodes the way braindecode's ``chs_info`` does.
 
     Parameters
@@ -149,20 +150,22 @@ def make_chs_info(names):
     return chs_info
 
 
-def _distances(first, second):
+def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the Euclidean distances (n, m); infinite where one is unknown."""
     gaps = np.linalg.norm(first[:, None, :] - second[None, :, :], axis=-1)
     return np.where(np.isnan(gaps), np.inf, gaps)
 
 
-def _refuse_duplicates(names, argument):
+def _refuse_duplicates(names: list[str], argument: str) -> None:
     counts = Counter(canonical_name(name) for name in names)
     twice = [name for name in names if counts[canonical_name(name)] > 1]
     if twice:
         raise ValueError(f"duplicate electrodes in {argument}: {twice}")
 
 
-def nearest_electrodes(positions, chs_info):
+def nearest_electrodes(
+    positions: np.ndarray, chs_info: Iterable
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the electrode nearest to each position.
 
     Parameters
@@ -188,12 +191,12 @@ def nearest_electrodes(positions, chs_info):
     return np.where(np.isfinite(distances), rows, -1), distances
 
 
-def _is_eeg(channel):
+def _is_eeg(channel: str | Mapping) -> bool:
     kind = "eeg" if isinstance(channel, str) else channel.get("kind", "eeg")
     return kind == _FIFFV_EEG_CH or str(kind).lower() == "eeg"
 
 
-def _match_by_name(name, there):
+def _match_by_name(name: str, there: list[str]) -> int:
     """Return the row that carries this name, -1 if there is none."""
     if there.count(name) == 1:  # as spelled: also tells "Fp1-A1" from "Fp1-A2"
         return there.index(name)
@@ -207,7 +210,9 @@ def _match_by_name(name, there):
     return rows[0] if rows else -1
 
 
-def _match_by_position(name, position, chs_info, tolerance):
+def _match_by_position(
+    name: str, position: np.ndarray, chs_info: list, tolerance: float
+) -> int:
     """Return the row within ``tolerance`` of ``position``, -1 if there is none."""
     gaps = _distances(position[None], electrode_positions(chs_info))[0]
     if canonical_name(name) in table("ten_five"):
@@ -226,7 +231,7 @@ def _match_by_position(name, position, chs_info, tolerance):
     return int(rows[0])
 
 
-def _advice(name, position, chs_info):
+def _advice(name: str, position: np.ndarray, chs_info: list) -> str:
     there = [_name(channel) for channel in chs_info]
     keys = {canonical_name(other).lower(): other for other in there}
     similar = get_close_matches(canonical_name(name).lower(), keys, n=1, cutoff=0.5)
@@ -237,7 +242,9 @@ def _advice(name, position, chs_info):
     return f"{name!r} ({'; '.join(hints) or 'nothing similar, position unknown'})"
 
 
-def match_electrodes(names, chs_info, *, tolerance=MATCH_TOLERANCE):
+def match_electrodes(
+    names: Iterable[str], chs_info: Iterable, *, tolerance: float = MATCH_TOLERANCE
+) -> list[int]:
     """Find electrodes among the channels of a recording: which row is which.
 
     An electrode is found by its name or an alias of it (:func:`canonical_name`), else
@@ -294,7 +301,9 @@ def match_electrodes(names, chs_info, *, tolerance=MATCH_TOLERANCE):
     return rows
 
 
-def retained_and_removed(kept, channels, *, tolerance=MATCH_TOLERANCE):
+def retained_and_removed(
+    kept: Iterable[str], channels: Iterable, *, tolerance: float = MATCH_TOLERANCE
+) -> tuple[list[int], list[int]]:
     """Split the channels of a recording into those kept and the others.
 
     Parameters

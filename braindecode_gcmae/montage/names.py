@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -23,7 +24,7 @@ _EGI = re.compile(r"^e\s*0*([1-9]\d*)$", re.IGNORECASE)
 
 
 @cache
-def table(stem):
+def table(stem: str) -> Mapping[str, np.ndarray]:
     """Read one table of ``data/`` as a read-only mapping of name to position."""
     text = files("braindecode_gcmae").joinpath("data", f"{stem}.csv").read_text("utf-8")
     table = {}
@@ -34,7 +35,7 @@ def table(stem):
     return MappingProxyType(table)
 
 
-def _load_presets():
+def _load_presets() -> Mapping[str, tuple[str, ...]]:
     groups = json.loads(
         files("braindecode_gcmae").joinpath("data/presets.json").read_text()
     )
@@ -52,11 +53,11 @@ _SHORT |= {"8": "10-20-8", "4": "10-20-4", "128": "egi-128"}
 
 
 @cache
-def _ten_five_by_key():
+def _ten_five_by_key() -> dict[str, str]:
     return {name.lower(): name for name in table("ten_five")} | _RENAMED | _VERTEX
 
 
-def _lookup(name):
+def _lookup(name: str) -> str | None:
     """Return the canonical label of a bare name, or None if it is no known one."""
     known = _ten_five_by_key().get(name.lower())
     if known is not None:
@@ -68,7 +69,7 @@ def _lookup(name):
 
 
 @cache
-def _canonical(name):
+def _canonical(name: str) -> str:
     bare = _EDGES.sub("", name)
     prefixless = _PREFIX.sub("", bare)
     for candidate in (bare, prefixless, _REFERENCE.sub("", prefixless)):
@@ -78,7 +79,7 @@ def _canonical(name):
     return bare
 
 
-def canonical_name(name):
+def canonical_name(name: str) -> str:
     """Spell an electrode's name the way the 10-05 system does.
 
     Case, surrounding blanks and dots, a leading "EEG", a trailing common reference
@@ -110,7 +111,7 @@ def canonical_name(name):
     return _canonical(str(name))
 
 
-def standard_positions():
+def standard_positions() -> dict[str, np.ndarray]:
     """Return the 10-05 positions: name to (3,) metres in the head frame.
 
     Returns
@@ -121,7 +122,7 @@ def standard_positions():
     return dict(table("ten_five"))
 
 
-def montage_preset(name):
+def montage_preset(name: str) -> list[str]:
     """Return the electrodes of a preset.
 
     Parameters

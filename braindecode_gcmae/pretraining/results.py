@@ -47,7 +47,8 @@ def run_card(models: dict, repo_id: str) -> dict:
         ``teacher`` and ``student``, or one of them.
     repo_id : str
     """
-    lines, facts = [], {}
+    lines: list[str] = []
+    facts: dict = {}
     for part, model in models.items():
         cls = type(model).__name__
         lines += [

@@ -87,7 +87,7 @@ def select_electrodes(
     if importance is None:
         importance = "topology" if windows is None else "occlusion"
     _check_options(method, importance, windows)
-    allowed = range(len(names))
+    allowed = list(range(len(names)))
     if candidates is not None:
         allowed = match_electrodes(candidates, model.node_channels())
     if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= len(allowed):

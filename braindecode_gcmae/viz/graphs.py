@@ -93,7 +93,8 @@ def plot_electrode_graph(
     lines = _draw_edges(
         ax, xy, pairs, weights, cmap=cmap if node_values is None else None
     )
-    radius, ink = node_radius(xy), "black"
+    radius = node_radius(xy)
+    ink: str | list[str] = "black"
     rim = np.where(np.isin(np.arange(len(xy)), rows), accent, "0.35")
     width = np.where(np.isin(np.arange(len(xy)), rows), 2.2, 0.8)
     if node_values is None:
