@@ -1,0 +1,72 @@
+"""What the graphs are when nothing is said, and how small or large they may be."""
+
+import pytest
+import torch
+
+from braindecode_gcmae.features import Electrodes
+from braindecode_gcmae.graph import (
+    CoherenceGraph,
+    GeometricGraph,
+    LearnedGraph,
+    chebyshev_basis,
+    geometric_adjacency,
+    row_correlation,
+)
+
+
+def noise(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def electrodes(n=4, n_windows=2, n_basis=36):
+    there = torch.ones(n_windows, n, dtype=torch.bool)
+    places = 0.05 * noise(n_windows, n, 3)
+    return Electrodes(places, noise(n_windows, n, n_basis, seed=1), there, there)
+
+
+def test_the_geometric_kernel_is_five_centimetres_wide():
+    """METHOD A.2: neighbours on a head are two to six centimetres apart."""
+    where = electrodes()
+    expected = torch.exp(-torch.cdist(where.positions, where.positions) ** 2 / 0.005)
+    off = ~torch.eye(4, dtype=torch.bool)
+    for found in (
+        GeometricGraph()(noise(2, 4, 9), noise(2, 4, 3), where),
+        geometric_adjacency(where.positions),
+    ):
+        torch.testing.assert_close(found[:, off], expected[:, off])
+
+
+def test_the_learned_graph_takes_harmonics_up_to_degree_five_by_default():
+    graph = LearnedGraph().double()
+    assert graph.embed.weight.shape == (16, (5 + 1) ** 2)
+    assert graph(noise(2, 4, 9), noise(2, 4, 3), electrodes()).shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("n_basis", [4, 36, 400])
+def test_the_learned_graph_starts_as_wide_with_any_number_of_harmonics(n_basis):
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        weight = LearnedGraph(n_basis, rank=500).embed.weight.detach()
+    assert weight.std().item() == pytest.approx(0.5 * n_basis**-0.5, rel=0.05)
+
+
+def test_coherence_is_of_eight_segments_by_default():
+    x, where = noise(2, 4, 900), electrodes()
+    found = CoherenceGraph()(x, noise(2, 4, 3), where)
+    assert torch.equal(found, CoherenceGraph(n_segments=8)(x, noise(2, 4, 3), where))
+    assert not torch.equal(found, CoherenceGraph(n_segments=9)(x, x, where))
+
+
+def test_the_unit_of_one_row_does_not_matter_to_any():
+    """A row of volts among rows of microvolts is no constant row."""
+    x = noise(5, 7)
+    units = torch.tensor([1e-6, 1.0, 1e6, 1e-3, 1e3], dtype=torch.float64)
+    torch.testing.assert_close(row_correlation(units[:, None] * x), row_correlation(x))
+
+
+def test_three_hundred_polynomials_are_the_cosines_of_multiples():
+    angles = torch.tensor([0.3, 1.2, 2.9], dtype=torch.float64)
+    basis = chebyshev_basis(torch.diag(angles.cos()), 300)
+    expected = (torch.arange(300)[:, None] * angles).cos()
+    torch.testing.assert_close(basis.diagonal(dim1=1, dim2=2), expected)
