@@ -18,7 +18,7 @@ PY = $(VENV)/bin/python
 export MOABB_DOWNLOAD_PROVIDER ?= upstream
 export MPLBACKEND ?= Agg
 
-.PHONY: help install demo test test-all test-gallery docs lint typecheck \
+.PHONY: help install demo test test-all test-gallery docs docs-quick lint typecheck \
 	benchmark bench-speed clean
 
 help:
@@ -26,7 +26,8 @@ help:
 	@echo "make test          tests without the slow ones, with coverage"
 	@echo "make test-all      all tests; the report goes to benchmarks/results/test_all.txt"
 	@echo "make test-gallery  run every example as a script, with its time"
-	@echo "make docs          the documentation: docs/_build/html"
+	@echo "make docs          the documentation, every example executed: docs/_build/html"
+	@echo "make docs-quick    the same without executing the examples"
 	@echo "make lint          ruff; make typecheck: mypy"
 	@echo "make benchmark     a small part of the accuracy benchmark"
 	@echo "make bench-speed   the speed table"
@@ -70,8 +71,12 @@ test-gallery: $(VENV)/.installed-tests
 		start=$$(date +%s); $(PY) $$example >/dev/null || exit 1; \
 		echo "$$example: $$(( $$(date +%s) - start )) s"; done
 
+# A warning is an error, and so is an example that fails.
 docs: $(VENV)/.installed-docs
 	$(PY) -m sphinx -b html -W --keep-going docs docs/_build/html
+
+docs-quick: $(VENV)/.installed-docs
+	$(PY) -m sphinx -b html -W --keep-going -D plot_gallery=0 docs docs/_build/html
 
 lint: $(VENV)/.installed-lint
 	$(PY) -m ruff check .

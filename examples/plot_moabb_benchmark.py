@@ -117,3 +117,5 @@ sns.pointplot(
 )
 ax.axhline(0.5, color="0.3", linestyle=":")
 ax.set(xlabel="", ylabel="ROC AUC, unseen person", ylim=(0.3, 1.02))
+place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False}
+sns.move_legend(ax, title="person", **place)

@@ -26,6 +26,7 @@ def test_gallery_is_complete():
         "which_electrodes",
         "moabb_benchmark",
         "own_bids_data",
+        "export_and_real_time",
     } <= names
 
 

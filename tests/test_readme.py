@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 from hub_server import TOKEN, local_hub
+from test_datasets_eegdash import write
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
@@ -45,8 +46,14 @@ def hub(tmp_path, monkeypatch):
         yield running
 
 
+@pytest.fixture
+def hbn(tmp_path):
+    """A recording of the release that the documents speak of."""
+    write(tmp_path / "hbn" / "ds005505", "NDARAA111", "RestingState", seed=0)
+
+
 @pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
-def test_blocks_run_one_after_the_other(path, tmp_path, monkeypatch, hub):
+def test_blocks_run_one_after_the_other(path, tmp_path, monkeypatch, hub, hbn):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     namespace = {"__name__": "block"}
