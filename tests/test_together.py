@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +46,7 @@ from braindecode_gcmae import (
     GCMAEPretraining,
     GCMAETeacher,
     ResumableCheckpoint,
+    plot_density_curve,
 )
 from braindecode_gcmae.callbacks import CollapseMonitor, ProbeMonitor
 
@@ -335,7 +337,6 @@ def test_saved_models_are_read_again_by_another_net(results):
 
 
 def test_statistics_and_plots_of_moabb_take_the_results(results):
-    import matplotlib.pyplot as plt
     from moabb.analysis import plotting
     from moabb.analysis.meta_analysis import (
         compute_dataset_statistics,
@@ -355,6 +356,34 @@ def test_statistics_and_plots_of_moabb_take_the_results(results):
         plotting.meta_analysis_plot(statistics, "scratch", "distilled")
     assert len(plt.get_fignums()) >= 4
     plt.close("all")
+
+
+def test_a_density_study_is_one_evaluation(dataset, tmp_path):
+    """All pipelines are given all electrodes; the density is in the name."""
+    from moabb.evaluations import CrossSubjectEvaluation
+    from moabb.paradigms import LeftRightImagery
+
+    short = {"max_epochs": 1, "module__sfreq": SFREQ}
+    teacher = classifier(GCMAETeacher, **short)
+    made = {"teacher, 6": teacher}
+    for n in (3, 5):
+        few = {"module__electrodes": NAMES[:n], **short}
+        made[f"scratch, {n}"] = classifier(**few)
+        made[f"distilled, {n}"] = classifier(callbacks=distil(teacher), **few)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluation = CrossSubjectEvaluation(
+            paradigm=LeftRightImagery(), datasets=[dataset], hdf5_path=str(tmp_path)
+        )
+        table = evaluation.process(made)
+    assert set(table["pipeline"]) == set(made)  # no digest stands for another's
+    assert (table.groupby("pipeline").size() == 6).all()
+    means = table.groupby("pipeline", as_index=False)["score"].mean()
+    means[["method", "n_electrodes"]] = means["pipeline"].str.split(", ", expand=True)
+    means["n_electrodes"] = means["n_electrodes"].astype(int)
+    ax = plot_density_curve(means, metric="ROC AUC", unit="")
+    assert len(ax.get_legend_handles_labels()[1]) >= 3
+    plt.close(ax.figure)
 
 
 def test_a_pickled_net_of_everything_is_whole(tmp_path):
