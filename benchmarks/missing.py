@@ -237,7 +237,8 @@ def figure(rows, path):
         ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
         ax.set_title(f"{data}, {pattern}", fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)
-    fig.supxlabel("failed electrodes of 16", fontsize=9)
+    for ax in axes[-1]:
+        ax.set_xlabel("failed electrodes of 16", fontsize=9)
     fig.supylabel("right on unseen people (%)", fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)

@@ -50,9 +50,42 @@ def table(place, found, metric):
     return "\n".join([*lines, ""])
 
 
+def missing_tables(rows):
+    """Tables of accuracy by number of failed electrodes, one a pattern."""
+    from benchmarks.missing import DROPPED, PATTERNS, by_person, losses
+
+    found, lines = by_person(rows), []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        for pattern in PATTERNS:
+            n_people = len({r["person"] for r in rows if r["data"] == data})
+            numbers = ", ".join(f"{n} of 16" for n in DROPPED)
+            lines += [
+                f".. csv-table:: {data}, {pattern}: accuracy %, {n_people} people",
+                f"    :header: network, {numbers}, lost at 4",
+                "",
+            ]
+            for (where, name), patterns in found.items():
+                if where == data:
+                    means = (
+                        f"{100 * sum(s.values()) / len(s):.1f}"
+                        for s in (patterns[pattern][n] for n in DROPPED)
+                    )
+                    lost = 100 * losses(patterns[pattern]).mean()
+                    lines.append(f'    "{name}", {", ".join(means)}, {lost:.1f}')
+            lines.append("")
+    return "\n".join(lines)
+
+
+def replace(target, text):
+    """Write a file, if it is not so already."""
+    if not target.exists() or target.read_text("utf-8") != text:
+        target.write_text(text, "utf-8")
+
+
 def write(app):
     """Write the tables before Sphinx reads the pages."""
     from benchmarks.cells import read_rows
+    from benchmarks.missing import read
     from benchmarks.protocol import TASKS
     from benchmarks.tables import conditions, latest_code
 
@@ -67,9 +100,10 @@ def write(app):
             if found:
                 parts.append(table(place, found, TASKS[place[0]].metric))
         text = "\n".join(parts) or "Not run yet.\n"
-        target = folder / f"scores_{study}.inc"
-        if not target.exists() or target.read_text("utf-8") != text:
-            target.write_text(text, "utf-8")
+        replace(folder / f"scores_{study}.inc", text)
+    rows = read(results / "missing.csv")
+    text = missing_tables(rows) if rows else "Not run yet.\n"
+    replace(folder / "scores_missing.inc", text)
 
 
 def setup(app):

@@ -46,6 +46,23 @@ def write(rows, path):
         writer.writerows(rows)
 
 
+def test_the_page_of_failing_electrodes_shows_means_and_losses_of_people(scores):
+    from benchmarks.missing import DROPPED, PATTERNS
+
+    rows = [
+        {"data": "d", "seed": 0, "fold": 0, "network": "EEGNet", "repair": "zeros"}
+        | {"pattern": p, "dropped": n, "person": who, "score": 0.8 - 0.05 * n * who}
+        for p in PATTERNS
+        for n in DROPPED
+        for who in (0, 1)
+    ]
+    text = scores.missing_tables(rows)
+    assert text.count("d, ") == len(PATTERNS) and "2 people" in text
+    # half of the people lose 5 points with every electrode
+    line = '    "EEGNet, zeros", 80.0, 75.0, 70.0, 65.0, 60.0, 10.0'
+    assert text.count(line) == len(PATTERNS)
+
+
 def test_a_page_shows_the_means_of_whole_methods_alone(scores, tmp_path):
     rng = np.random.default_rng(0)
     values = rng.uniform(0.4, 0.8, 8)
@@ -71,4 +88,4 @@ def test_every_page_includes_tables_that_are_written(scores):
         for line in page.read_text("utf-8").splitlines()
         if line.startswith(".. include:: generated/scores_")
     }
-    assert {"main", "tasks"} <= included <= set(scores.STUDIES)
+    assert {"main", "tasks"} <= included <= {*scores.STUDIES, "missing"}
