@@ -50,8 +50,8 @@ epochs of pretraining, 40 of training, AdamW at 1e-3 on one cosine
 **Good for** trying the package, and as a start where recordings are alike: the same
 electrodes, aligned windows of 3.5 s in µV. **Not good for** decisions about a person,
 for unaligned windows, for other tasks and caps: there it has not been measured. On
-people unseen in any stage the same recipe gave what is listed below: gains over training
-from scratch are within the noise. A working example, not a foundation model."""
+people unseen in any stage the same recipe gave what is listed below; gains over scratch
+are within the noise. A working example, not a foundation model."""
 
 
 def everybody(budget):
