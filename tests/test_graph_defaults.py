@@ -6,8 +6,11 @@ import torch
 from braindecode_gcmae.features import Electrodes
 from braindecode_gcmae.graph import (
     CoherenceGraph,
+    FreeGraph,
+    FunctionalGraph,
     GeometricGraph,
     LearnedGraph,
+    MixedGraph,
     chebyshev_basis,
     geometric_adjacency,
     row_correlation,
@@ -70,3 +73,55 @@ def test_three_hundred_polynomials_are_the_cosines_of_multiples():
     basis = chebyshev_basis(torch.diag(angles.cos()), 300)
     expected = (torch.arange(300)[:, None] * angles).cos()
     torch.testing.assert_close(basis.diagonal(dim1=1, dim2=2), expected)
+
+
+@pytest.mark.parametrize("n_segments", [3, 4, 7])
+def test_segments_overlap_by_half_whatever_their_number(n_segments):
+    """(n + 1) halves of a segment fill the window."""
+    x, where = noise(2, 4, 120 * (n_segments + 1)), electrodes()
+    found = CoherenceGraph(n_segments=n_segments)(x, x, where)
+    pieces = x.unfold(-1, 240, 120)
+    assert pieces.shape[2] == n_segments
+    pieces = pieces - pieces.mean(-1, keepdim=True)
+    window = torch.hann_window(240, dtype=x.dtype)
+    s = torch.fft.rfft(pieces * window)[..., 1:]
+    cross = torch.einsum("bisf,bjsf->bijf", s, s.conj()).abs() ** 2
+    power = s.abs().square().sum(2)
+    expected = (cross / (power[:, :, None] * power[:, None])).mean(-1)
+    off = ~torch.eye(4, dtype=torch.bool)
+    torch.testing.assert_close(found[:, off], expected[:, off])
+
+
+def test_a_window_of_a_few_samples_has_a_graph():
+    found = CoherenceGraph()(noise(2, 4, 5), noise(2, 4, 3), electrodes())
+    assert found.shape == (2, 4, 4)
+
+
+def test_each_part_of_a_mixture_has_its_own_share():
+    graph, where = MixedGraph().double(), electrodes()
+    x, features = noise(2, 4, 9), noise(2, 4, 7, seed=2)
+    parts = [part(x, features, where) for part in graph.parts]
+    assert [type(p) for p in graph.parts] == [
+        GeometricGraph,
+        FunctionalGraph,
+        LearnedGraph,
+    ]
+    for mixture in ([1.0, 0.0, -1.0], [-1.0, 2.0, 0.5], [0.0, -3.0, 3.0]):
+        mixture = torch.tensor(mixture, dtype=torch.float64)
+        graph.mixture.data.copy_(mixture)
+        shares = mixture.exp() / mixture.exp().sum()
+        expected = sum(s * part for s, part in zip(shares, parts, strict=True))
+        torch.testing.assert_close(graph(x, features, where), expected)
+
+
+def test_the_free_graph_is_of_sixty_four_electrodes_by_default():
+    assert FreeGraph().weight.shape == (64, 64)
+
+
+@pytest.mark.parametrize("n_basis", [9, 36])
+def test_graphs_that_know_no_harmonics_are_the_same_with_any_number(n_basis):
+    x, features, where = noise(2, 4, 900), noise(2, 4, 7, seed=2), electrodes()
+    for cls in (GeometricGraph, FunctionalGraph, CoherenceGraph):
+        assert torch.equal(
+            cls(n_basis)(x, features, where), cls()(x, features, where)
+        )

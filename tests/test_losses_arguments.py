@@ -137,6 +137,16 @@ def test_three_hundred_of_anything_are_no_reason_to_refuse(name, size):
     assert torch.isfinite(function(**tensors))
 
 
+@pytest.mark.parametrize("d", [4, 300])
+def test_nodes_of_equal_width_are_compared_without_a_projection(d):
+    student, teacher = noise(2, 5, d), noise(2, 5, d, seed=1)
+    cosine = torch.cosine_similarity(student[:, :, None], teacher[:, None], dim=-1)
+    own = torch.arange(5).expand(2, 5)
+    expected = torch.nn.functional.cross_entropy((cosine / 0.5).transpose(1, 2), own)
+    found = graph_contrastive_loss(student, teacher, torch.arange(5), temperature=0.5)
+    torch.testing.assert_close(found, expected)
+
+
 # ------------------------------------------------------------------------- wrong shapes
 WRONG = {
     "fewer positives": ("info_nce", {"positives": noise(2, 2, 4)}, "info_nce takes"),
@@ -200,7 +210,9 @@ def test_shapes_that_do_not_fit_are_named(case):
 
 
 @pytest.mark.parametrize("name", EVERY[4:])
-@pytest.mark.parametrize("shape", [(4, 5, 4), (2, 5, 4), (5, 4), (3, 5, 4, 1)])
+@pytest.mark.parametrize(
+    "shape", [(4, 5, 4), (2, 5, 4), (5, 4), (3, 5), (3, 7), (3, 5, 4, 1)]
+)
 @pytest.mark.parametrize("nodes", ["student_nodes", "teacher_nodes"])
 def test_nodes_of_another_batch_or_dimension_are_named(name, shape, nodes):
     function, _, tensors = call(name)
