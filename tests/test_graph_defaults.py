@@ -11,9 +11,11 @@ from braindecode_gcmae.graph import (
     GeometricGraph,
     LearnedGraph,
     MixedGraph,
+    binarise,
     chebyshev_basis,
     geometric_adjacency,
     row_correlation,
+    topology_pairs,
 )
 
 
@@ -125,3 +127,52 @@ def test_graphs_that_know_no_harmonics_are_the_same_with_any_number(n_basis):
         assert torch.equal(
             cls(n_basis)(x, features, where), cls()(x, features, where)
         )
+
+
+# ---------------------------------------------------------------------- pairs of nodes
+@pytest.mark.parametrize("density", [1e-6, 0.01, 0.05, 0.1])
+def test_the_strongest_edge_is_left_however_small_the_density(density):
+    adjacency = torch.tensor([[0.0, 3, 1], [2, 0, 1], [1, 1, 0]])
+    expected = torch.zeros(3, 3, dtype=torch.bool)
+    expected[0, 1] = True
+    assert torch.equal(binarise(adjacency, density=density), expected)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, 1.5])
+def test_a_threshold_is_a_share_of_the_largest(threshold):
+    with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\)"):
+        binarise(noise(3, 3), threshold=threshold)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 2), (5, 3)])
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_a_graph_is_square(whose, shape):
+    graphs = {"student": noise(3, 3), "teacher": noise(3, 3)} | {whose: noise(*shape)}
+    with pytest.raises(ValueError, match=f"{whose}_adjacency must be one square"):
+        topology_pairs(*graphs.values(), torch.arange(3))
+
+
+@pytest.mark.parametrize(("m", "row"), [(3, 4), (3, 3), (300, 300), (300, 301)])
+def test_a_row_beyond_the_teacher_is_refused(m, row):
+    message = f"rows of the teacher's {m} electrodes"
+    with pytest.raises(ValueError, match=message):
+        topology_pairs(noise(2, 2), noise(m, m), torch.tensor([0, row]))
+
+
+def test_three_hundred_kept_electrodes_have_pairs():
+    graph = torch.ones(300, 300, dtype=torch.bool)
+    positive, negative = topology_pairs(graph, graph, torch.arange(300))
+    assert positive.sum() == 300 * 299 and not negative.any()
+
+
+def test_graphs_go_by_place_or_name_and_settings_by_name_alone():
+    graphs = {"student_adjacency": noise(3, 3), "teacher_adjacency": noise(4, 4)}
+    given = {**graphs, "kept": torch.arange(3)}
+    for ours, other in zip(
+        topology_pairs(**given), topology_pairs(*given.values()), strict=True
+    ):
+        assert torch.equal(ours, other)
+    assert torch.equal(binarise(adjacency=noise(3, 3)), binarise(noise(3, 3)))
+    for function, tensors in ((topology_pairs, given), (binarise, {"a": noise(3, 3)})):
+        with pytest.raises(TypeError, match="positional"):
+            function(*tensors.values(), 0.5)
