@@ -266,7 +266,8 @@ def report(rows: list[dict]) -> str:
         "",
         "Made by `python -m benchmarks.mutation`: cosmic-ray's operators on every "
         "module of the two packages but for type annotations, tests of these packages "
-        "only. Outcome of each mutant, with the first test that noticed it: [mutation.csv](mutation.csv).",
+        "only. Outcome of each mutant, with the first test that noticed it: "
+        "[mutation.csv](mutation.csv).",
         "",
         "| module | mutants | killed | survived | killed |",
         "|---|---:|---:|---:|---:|",
