@@ -139,8 +139,8 @@ def main(arguments=None):
         target = options.out / name
         if not options.cards:
             shutil.rmtree(target, ignore_errors=True)
-        (target / "README.md").unlink(missing_ok=True)
-        model.save_pretrained(target, model_card_kwargs=card(name, cell))
+            model.save_pretrained(target)
+        model.generate_model_card(**card(name, cell)).save(target / "README.md")
     sums = (
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}/{file.name}\n"
         for name in PARTS
