@@ -69,7 +69,8 @@ def logit_distillation_loss(
     teacher = full_precision(teacher_logits.detach()) / temperature
     teacher = F.log_softmax(teacher, dim=-1)
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True)
-    return temperature**2 * divergence.sum(-1).mean()
+    # What cancels may leave less than nothing: rounding, not divergence.
+    return temperature**2 * divergence.sum(-1).clamp_min(0.0).mean()
 
 
 def _similarity(nodes: Tensor, kernel: str, temperature: float) -> Tensor:
