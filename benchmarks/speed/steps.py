@@ -208,7 +208,8 @@ def distillation(batch: int = 64) -> list[dict]:
     )
     return [
         row(
-            f"distillation step, B={batch}, 64 to 8 electrodes",
+            f"distillation step, the teacher's answers kept, B={batch}, "
+            "64 to 8 electrodes",
             "student step + teacher forward, timed alone",
             "<= 1.15x",
             f"{ratio:.2f}x",
