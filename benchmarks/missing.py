@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.cells import Budget
 from benchmarks.demonstration.data import load
 from benchmarks.methods import seeded, training_arguments
+from benchmarks.prepare import spline_matrix
 from benchmarks.protocol import N_FOLDS, person_folds
 
 RESULTS = Path(__file__).parent / "results"
@@ -63,14 +64,10 @@ def failing(pattern, n, positions, seed):
 
 
 def splined(X, lost, positions):
-    """Lost channels from the others, by MNE's spherical splines (Perrin 1989)."""
-    from mne.channels.interpolation import _make_interpolation_matrix
-
+    """Lost channels from the others, by MNE's spherical splines."""
     left = np.setdiff1d(np.arange(X.shape[1]), lost)
-    centred = positions - np.mean(positions, 0)
-    matrix = _make_interpolation_matrix(centred[left], centred[lost])
     out = X.copy()
-    out[:, lost] = matrix @ X[:, left]
+    out[:, lost] = spline_matrix(positions, left, lost) @ X[:, left]
     return out
 
 

@@ -68,16 +68,25 @@ def read_windows(path, task):
     return np.stack(X), np.array(y)
 
 
-def spline_matrices(ch_names, positions):
-    """Spherical splines from each electrode set to all electrodes, float32."""
+def spline_matrix(positions, known, wanted):
+    """MNE's spherical splines (Perrin 1989) from some electrodes to others.
+
+    About the centre of all ``positions``: (wanted, known), by rows.
+    """
     from mne.channels.interpolation import _make_interpolation_matrix
 
+    centred = positions - np.mean(positions, 0)
+    return _make_interpolation_matrix(centred[known], centred[wanted])
+
+
+def spline_matrices(ch_names, positions):
+    """Spherical splines from each electrode set to all electrodes, float32."""
     out = {}
     for kept in SETS.values():
         if kept is None:
             continue
         own = [ch_names.index(name) for name in kept]
-        matrix = _make_interpolation_matrix(positions[own], positions)
+        matrix = spline_matrix(positions, own, np.arange(len(positions)))
         matrix[own] = np.eye(len(own))
         out[",".join(kept)] = matrix.astype(np.float32)
     return out

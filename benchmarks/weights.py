@@ -28,7 +28,9 @@ WEIGHTS = ROOT / "braindecode_gcmae" / "data" / "weights"
 ELECTRODES = "motor-8"
 PARTS = {
     "physionet-motor-8-pretrained": "The student, pretrained without labels; no head.",
-    "physionet-64-pretrained": "Its teacher, pretrained without labels; no head.",
+    "physionet-64-pretrained": (
+        "A teacher for 64 electrodes, pretrained without labels; no head."
+    ),
     "physionet-motor-8-fists": (
         "The student, pretrained, distilled and trained to tell imagined left (0) from "
         "right fist (1)."
@@ -39,12 +41,10 @@ CARD = """{what}
 **Data.** PhysioNet EEG Motor Movement/Imagery (Schalk et al. 2004,
 10.1109/TBME.2004.827072; Goldberger et al. 2000), ODC-By 1.0, CC0 in its OpenNeuro
 edition ds004362. Imagined left v. right fist, 0.5 to 4 s after the cue, 4-38 Hz, 80 Hz.
-Labels of {n_labelled} people: {labelled}.
-Windows without labels of {n_pool} more: {pool}.
+{people}
 
 **Recipe.** Each person aligned without labels (`RecordingAlignment` with the student's
-electrodes); a teacher of width 64 with two layers beside the default student; {epochs}
-epochs of pretraining, 40 of training, AdamW at 1e-3 on one cosine
+electrodes); a teacher of width 64 with two layers beside the default student; {stages}
 (`python -m benchmarks.weights`).
 
 **Good for** trying the package, and as a start where recordings are alike: the same
@@ -78,14 +78,22 @@ def cross_validated():
 
 def card(name, cell):
     """Arguments of the model's card."""
-    text = CARD.format(
-        what=PARTS[name],
-        n_labelled=len(cell.split.labelled),
-        labelled=", ".join(map(str, cell.split.labelled)),
-        n_pool=len(cell.split.unlabelled),
-        pool=", ".join(map(str, cell.split.unlabelled)),
-        epochs=cell.budget.pretraining_epochs,
+    split, budget = cell.split, cell.budget
+    labelled, pool = (
+        ", ".join(map(str, p)) for p in (split.labelled, split.unlabelled)
     )
+    stages = f"{budget.pretraining_epochs} epochs of pretraining, AdamW at 1e-3"
+    if name.endswith("-pretrained"):
+        numbers = sorted(split.labelled + split.unlabelled)
+        n_people, all_people = len(numbers), ", ".join(map(str, numbers))
+        people = f"No labels. Windows of {n_people} people: {all_people}."
+    else:
+        stages += f", then {budget.epochs} of training on one cosine"
+        people = (
+            f"Labels of {len(split.labelled)} people: {labelled}.\n"
+            f"Windows without labels of {len(split.unlabelled)} more: {pool}."
+        )
+    text = CARD.format(what=PARTS[name], people=people, stages=stages)
     example = (
         "from braindecode_gcmae import GCMAEStudent\n\n"
         f'model = GCMAEStudent.from_pretrained("{name}")'

@@ -70,8 +70,10 @@ def _digests(inputs: dict) -> list[bytes]:
             continue
         shared = values.ndim == {"x": 3, "pos": 3, "ch_mask": 2}[name] - 1
         rows = values.expand(n, *values.shape) if shared else values
-        for digest, row in zip(digests, rows.numpy(), strict=True):
-            digest.update(name.encode() + str(row.dtype).encode() + row.tobytes())
+        kind = f"{name} {rows.dtype}".encode()
+        content = rows.contiguous().view(torch.uint8).numpy()  # numpy has no bfloat16
+        for digest, row in zip(digests, content, strict=True):
+            digest.update(kind + row.tobytes())
     return [digest.digest() for digest in digests]
 
 

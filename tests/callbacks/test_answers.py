@@ -5,6 +5,7 @@ import torch
 from tiny import classifier, distil, fit, teacher, vector, windows
 
 from braindecode_gcmae.callbacks.answers import TeacherAnswers
+from braindecode_gcmae.callbacks.answers import _digests as digests
 
 
 def frozen(**arguments):
@@ -50,6 +51,15 @@ def test_a_window_is_known_by_its_content():
     inputs = {"x": torch.from_numpy(x), "ch_mask": seen}
     torch.testing.assert_close(answers(inputs)[0], model(**inputs))
     assert not torch.allclose(answers(inputs)[0], answers({"x": inputs["x"]})[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_windows_of_any_precision_are_told_apart(dtype):
+    x = torch.from_numpy(windows(4)).to(dtype)
+    keys = digests({"x": x, "pos": torch.zeros(6, 3)})
+    assert len(set(keys)) == 4 and keys == digests({"x": x, "pos": torch.zeros(6, 3)})
+    assert not set(keys) & set(digests({"x": x.float(), "pos": torch.zeros(6, 3)}))
+    assert not set(keys) & set(digests({"x": x, "pos": torch.ones(6, 3)}))
 
 
 def test_kept_bits_do_not_depend_on_the_batch_in_which_a_window_is_met():

@@ -58,8 +58,11 @@ def test_a_shipped_model_answers_by_its_short_name(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_card_tells_data_licence_people_and_limits(name):
     text = (SHIPPED[name] / "README.md").read_text("utf-8")
-    for words in ("ODC-By", "ds004362", "Labels of 20 people", "Not good for", name):
+    trained = name == "physionet-motor-8-fists"
+    people = "Labels of 20 people" if trained else "No labels. Windows of 34 people"
+    for words in ("ODC-By", "ds004362", people, "Not good for", name):
         assert words in text
+    assert ("40 of training" in text) == trained
     assert "accuracy on unseen people" in text
 
 
