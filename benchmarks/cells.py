@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import fcntl
 import hashlib
-import io
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from benchmarks.electrodes import electrode_set
 from benchmarks.protocol import PROTOCOL, Split, Windows, check_leakage, make_split
+from benchmarks.rows import append, read_cells
 
 COLUMNS = (
     "key study task electrodes n_electrodes method regime fold seed person score "
@@ -214,41 +210,13 @@ def person_rows(cell, outcome, *, study, seconds, revision=""):
 
 
 def append_rows(path, rows):
-    """Append the rows of one finished cell in a single write, under a lock.
-
-    A row that an earlier stop cut short is removed: its open quote would swallow
-    what follows.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
-    with open(path, "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-        header = "" if whole else ",".join(COLUMNS) + "\n"
-        file.write((header + text.getvalue()).encode())
-        file.flush()
-        os.fsync(file.fileno())
+    """Append the rows of one finished cell; see :func:`benchmarks.rows.append`."""
+    append(path, rows, COLUMNS)
 
 
 def read_rows(path):
     """Read the rows of finished cells: a cell that a stop cut short is left out."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    text = path.read_text()
-    by_cell = {}
-    for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
-        by_cell.setdefault(row["key"], {})[row["person"]] = row
-    return [
-        row
-        for cell in by_cell.values()
-        for row in cell.values()
-        if str(len(cell)) == row["n_test"]
-    ]
+    return read_cells(path, cell=("key",), row=("person",), size="n_test")
 
 
 def finished(path):

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.ours import ABLATIONS, OURS
+from benchmarks.ours import ABLATIONS, OURS, PAPER
 
 log = logging.getLogger(__name__)
 PEER_NETWORKS = {
@@ -219,7 +219,7 @@ def _registry():
                 all_electrodes=False,
             )
         )
-    for recipe in OURS + ABLATIONS:
+    for recipe in OURS + ABLATIONS + PAPER:
         run = partial(run_ours, recipe=recipe)
         out.append(Method(recipe.name, run, recipe.settings()))
     return {method.name: method for method in out}

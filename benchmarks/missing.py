@@ -14,7 +14,6 @@ zeros in their place, or with MNE's spherical splines from those that are left.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import warnings
 from itertools import product
@@ -27,8 +26,8 @@ from benchmarks.demonstration.data import load
 from benchmarks.methods import seeded, training_arguments
 from benchmarks.prepare import spline_matrix
 from benchmarks.protocol import N_FOLDS, person_folds
+from benchmarks.rows import RESULTS, description, read, write
 
-RESULTS = Path(__file__).parent / "results"
 COLUMNS = "data seed fold network repair pattern dropped person score".split()
 NETWORKS = {
     "student": {},
@@ -127,14 +126,6 @@ def fold_rows(study, fold, test, seed):
             yield dict(zip(COLUMNS, (*values, f"{right.mean():.6f}"), strict=True))
 
 
-def read(path):
-    """Rows that are there."""
-    if not Path(path).exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def run(data, seeds, path):
     """Add what is missing of a data set, fold by fold."""
     study = load(data, ELECTRODES)
@@ -146,12 +137,7 @@ def run(data, seeds, path):
             if any((r["data"], r["seed"], r["fold"]) == where for r in rows):
                 continue
             rows += fold_rows(study, fold, test, seed)
-            draft = Path(path).with_suffix(".part")
-            with open(draft, "w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-            draft.replace(path)
+            write(path, rows, COLUMNS)
             sys.stdout.write(f"{data} seed {seed} fold {fold + 1}/{N_FOLDS}\n")
             sys.stdout.flush()
 
@@ -183,7 +169,7 @@ def markdown(rows):
     from benchmarks.tables import bootstrap_interval
 
     found, lines = by_person(rows), ["# Accuracy while electrodes fail", ""]
-    lines += [__doc__.split("\n\n", 2)[2].replace("\n", " ").strip(), ""]
+    lines += [description(__doc__), ""]
     seeds = len({row["seed"] for row in rows})
     lines += [f"{seeds} seed(s); 95 % intervals over people (bootstrap).", ""]
     for data in dict.fromkeys(row["data"] for row in rows):

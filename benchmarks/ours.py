@@ -16,7 +16,8 @@ class Recipe:
     """Which stages a student goes through, and changed arguments of each stage.
 
     ``pretrain`` and ``distil`` switch the stages; ``teacher_pretrained`` tells
-    whether the teacher was pretrained too.
+    whether the teacher was pretrained too; with ``paper`` every part is what its
+    ``paper()`` gives.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Recipe:
     teacher: dict = field(default_factory=dict, hash=False)
     pretraining: dict = field(default_factory=dict, hash=False)
     distillation: dict = field(default_factory=dict, hash=False)
+    paper: bool = False
 
     def settings(self):
         """Everything but the name, and the state of the code, for the cell's key."""
@@ -105,6 +107,12 @@ BANDS = tuple(
     for low, high in ((4.0, 8.0), (8.0, 14.0), (14.0, 30.0))
 )
 ABLATIONS = DISTILLATION + PRETRAINING + MASKING + CONNECTIVITY + BANDS
+PAPER = (
+    Recipe("paper scratch", paper=True),
+    Recipe("paper pretrained", pretrain=True, paper=True),
+    Recipe("paper both", pretrain=True, distil=True, paper=True),
+    Recipe("teacher, paper", paper=True),
+)
 
 
 def signal_arguments(cell):
@@ -121,7 +129,10 @@ def signal_arguments(cell):
 def teacher_arguments(cell, recipe):
     """Size of the budget's teacher, and what the recipe changes of it."""
     from benchmarks.cells import TEACHERS
+    from braindecode_gcmae import GCMAETeacher
 
+    if recipe.paper:
+        return GCMAETeacher.paper_arguments()
     return model_arguments({**TEACHERS[cell.budget.teacher_size], **recipe.teacher})
 
 
@@ -130,6 +141,17 @@ def model_arguments(given):
     from braindecode_gcmae import graph
 
     return {k: getattr(graph, v) if k == "graph" else v for k, v in given.items()}
+
+
+def student_arguments(recipe):
+    """What the recipe changes of the default student."""
+    from braindecode_gcmae import GCMAEStudent
+
+    return (
+        GCMAEStudent.paper_arguments()
+        if recipe.paper
+        else model_arguments(recipe.student)
+    )
 
 
 def _once(cell, stage, recipe, make):
@@ -141,7 +163,8 @@ def _once(cell, stage, recipe, make):
 
     q, split = cell.question, cell.split
     people = sorted(split.labelled + split.unlabelled)
-    parts = [recipe.teacher, recipe.student, recipe.pretraining, q.transductive]
+    parts = [recipe.teacher, recipe.student, recipe.pretraining, recipe.paper]
+    parts += [q.transductive]
     if stage == "teacher":
         parts += [split.labelled, recipe.teacher_pretrained]
     key = stage, repr([q.task, cell.kept, q.seed, q.fold, people, *parts])
@@ -162,9 +185,10 @@ def pretrained_folder(cell, recipe):
         X, people = cell.training("nested")
         signal = signal_arguments(cell)
         teacher = teacher_arguments(cell, recipe)
-        student = model_arguments(recipe.student)
+        student = student_arguments(recipe)
+        make_pretrainer = GCMAEPretrainer.paper if recipe.paper else GCMAEPretrainer
         folder = tempfile.TemporaryDirectory(prefix="gcmae-")
-        pretrainer = GCMAEPretrainer(
+        pretrainer = make_pretrainer(
             teacher=GCMAETeacher,
             student=GCMAEStudent,
             electrodes=list(cell.kept),
@@ -238,7 +262,8 @@ def distillation(cell, recipe):
     if cell.split.unlabelled:
         people = cell.split.unlabelled
         arguments["unlabelled"], _ = cell.stage("soft labels", people, "nested")
-    return TopologyDistillation(fitted_teacher(cell, recipe), **arguments)
+    distil = TopologyDistillation.paper if recipe.paper else TopologyDistillation
+    return distil(fitted_teacher(cell, recipe), **arguments)
 
 
 def fitted_student(cell, recipe):
@@ -254,6 +279,6 @@ def fitted_student(cell, recipe):
         if folder is not None:
             module = GCMAEStudent.from_pretrained(folder, electrodes=kept, **signal)
         else:
-            given = model_arguments(recipe.student)
+            given = student_arguments(recipe)
             module = GCMAEStudent(electrodes=kept, **signal, **given)
         return _net(cell, module, callbacks).fit(X, y)

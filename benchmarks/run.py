@@ -8,6 +8,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 from benchmarks.cells import (
@@ -19,7 +20,8 @@ from benchmarks.cells import (
     person_rows,
 )
 from benchmarks.methods import METHODS, PEER_NETWORKS
-from benchmarks.ours import ABLATIONS
+from benchmarks.options import i_of_n, share
+from benchmarks.ours import ABLATIONS, PAPER
 from benchmarks.protocol import N_FOLDS, TASKS
 
 log = logging.getLogger("benchmarks")
@@ -69,6 +71,12 @@ STUDIES = {
         (*STUDENTS, "teacher", *(recipe.name for recipe in ABLATIONS)),
         ("few",),
     ),
+    "paper": Study(
+        ("left-right",),
+        ("motor-8", "headband-8"),
+        (*STUDENTS, "teacher", *(recipe.name for recipe in PAPER)),
+        ("few",),
+    ),
     "quick": Study(
         ("left-right",),
         ("motor-8",),
@@ -105,6 +113,15 @@ def questions(study, seeds, budget, *, only=(), electrodes=(), regimes=(), **res
         flags = rest.get("transductive", False), rest.get("nested", False)
         out.append(Question(task, name, label, regime, fold, seed, settings, *flags))
     return out
+
+
+def shard(questions, part):
+    """Give the i-th of n processes its share, ``part`` being "i/n".
+
+    Cells that share a teacher and a pretraining stay together.
+    """
+    place = attrgetter("task", "electrodes", "regime", "seed", "fold")
+    return share(questions, i_of_n(part), place=place)
 
 
 def revision():
@@ -192,6 +209,7 @@ def parser():
     out.add_argument("--root", help="folder that holds MNE-eegbci-data")
     out.add_argument("--out", help="CSV of run, .npz of prepare")
     out.add_argument("--threads", type=int, default=0)
+    out.add_argument("--shard", default="0/1", help="i/n: this process' share of n")
     out.add_argument("--transductive", action="store_true")
     out.add_argument("--nested", action="store_true", help="tune on training people")
     for name, value in vars(Budget()).items():
@@ -234,6 +252,8 @@ def main(argv=None):
         transductive=args.transductive,
         nested=args.nested,
     )
+
+    todo = shard(todo, args.shard)
 
     def load(task):
         from benchmarks.prepare import load_or_prepare

@@ -22,6 +22,14 @@ __all__ = [
 ]
 
 
+class Dropout(nn.Dropout):
+    """Dropout that is no operation at all in inference, where each one counts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop units in training; else give x itself."""
+        return nn.functional.dropout(x, self.p) if self.training else x
+
+
 class ChebyshevConvolution(nn.Module):
     r"""Chebyshev graph filter, :math:`Y = \sum_{k<K} T_k(\tilde L) X W_k + b`.
 
@@ -73,7 +81,7 @@ class _ChebyshevBlock(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.convolution = ChebyshevConvolution(dim, dim, order)
         self.activation = activation()
-        self.dropout = nn.Dropout(drop_prob)
+        self.dropout = Dropout(drop_prob)
         self.gain = nn.Parameter(torch.zeros(dim))
 
     def forward(self, h: Tensor, laplacian: Tensor) -> Tensor:
@@ -141,10 +149,10 @@ class _AttentionBlock(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, 2 * dim),
             activation(),
-            nn.Dropout(drop_prob),
+            Dropout(drop_prob),
             nn.Linear(2 * dim, dim),
         )
-        self.dropout = nn.Dropout(drop_prob)
+        self.dropout = Dropout(drop_prob)
         self.gains = nn.Parameter(torch.zeros(2, dim))
 
     def forward(self, h: Tensor, adjacency: Tensor, padding: Tensor) -> Tensor:
@@ -158,14 +166,15 @@ class _AttentionBlock(nn.Module):
         query, key, value = qkv.unbind(0)
         # Not scaled_dot_product_attention: with a bias that is learned it does this
         # in more steps, and its CPU kernel leaves strides that do not export.
-        bias = self.edge.view(-1, 1, 1) * adjacency.unsqueeze(1) + padding
+        edge = self.edge.view(-1, 1, 1)
+        bias = torch.addcmul(padding, edge, adjacency.unsqueeze(1))
         bias = bias.reshape(b * heads, n, n).to(query.dtype)
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=width**-0.5)
         mixed = torch.bmm(scores.softmax(-1).to(value.dtype), value)
         mixed = mixed.view(b, heads, n, width).transpose(1, 2).reshape(b * n, dim)
         attend, feed = self.gains.unbind(0)
-        h = h + attend * self.dropout(self.out(mixed))
-        h = h + feed * self.dropout(self.feed_forward(self.norm2(h)))
+        h = torch.addcmul(h, attend, self.dropout(self.out(mixed)))
+        h = torch.addcmul(h, feed, self.dropout(self.feed_forward(self.norm2(h))))
         return h.view(b, n, dim)
 
 
@@ -259,7 +268,7 @@ class ConvolutionEncoder(nn.Module):
         )
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(depth)])
         self.activation = activation()
-        self.dropout = nn.Dropout(drop_prob)
+        self.dropout = Dropout(drop_prob)
         self.gains = nn.Parameter(torch.zeros(depth, dim))
 
     def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ __all__ = [
     "counter_uniform",
     "drop_edges",
     "drop_nodes",
+    "failing_electrodes",
     "own_randomness",
     "restore_incident_edges",
 ]
@@ -192,9 +193,51 @@ def drop_nodes(noise: Tensor, ratio: float, present: Tensor | None = None) -> Te
     if ratio > 0:
         n_dropped = n_dropped.clamp(min=1)
     n_dropped = torch.minimum(n_dropped, (n_present - 1).clamp(min=0))
-    order = noise.masked_fill(~present, torch.inf).argsort(dim=1, stable=True)
-    rank = order.argsort(dim=1)
-    return rank < n_dropped.unsqueeze(1)
+    return _lowest(noise, present, n_dropped)
+
+
+def _lowest(score: Tensor, present: Tensor, count: Tensor) -> Tensor:
+    """The ``count`` (B,) present nodes of lowest score (B, N), as a mask (B, N)."""
+    order = score.masked_fill(~present, torch.inf).argsort(dim=1, stable=True)
+    return order.argsort(dim=1) < count.unsqueeze(1)
+
+
+def failing_electrodes(
+    noise: Tensor, ratio: float, present: Tensor, positions: Tensor, together: Tensor
+) -> Tensor:
+    """Choose, per window, which electrodes fail: each by itself, or neighbours.
+
+    Every present electrode fails with probability ``ratio``; the one of largest noise
+    never does. Where ``together``, as many fail as otherwise would, but those nearest
+    to a random one: a pulled cable, dried gel, a cap that lifts on one side.
+
+    Parameters
+    ----------
+    noise : Tensor, shape (B, N)
+        Uniform numbers.
+    ratio : float
+        Probability of failing.
+    present : Tensor, shape (B, N), bool
+        True where the window has this electrode.
+    positions : Tensor, shape (B or 1, N, 3)
+        Metres. An electrode without a finite position is nobody's neighbour.
+    together : Tensor, shape (B,), bool
+
+    Returns
+    -------
+    Tensor, shape (B, N), bool
+        True = fails; never True for an absent node.
+    """
+    spared = torch.where(present, noise, -1.0).argmax(1, keepdim=True)
+    fails = present & (noise < ratio)
+    fails = fails.scatter(1, spared, False)
+    # Which electrode has the largest noise says nothing about how many fail.
+    positions = positions.expand(noise.shape[0], -1, -1)
+    centre = positions.gather(1, spared.unsqueeze(-1).expand(-1, -1, 3))
+    gap = (positions - centre).square().sum(-1)
+    far = torch.where(torch.isfinite(gap), gap, 1.0 + noise)  # beyond any head
+    near = _lowest(far, present, fails.sum(1))
+    return torch.where(together.unsqueeze(1), near, fails)
 
 
 def drop_edges(noise: Tensor, ratio: float) -> Tensor:

@@ -442,3 +442,29 @@ def test_tables_take_the_newest_state_of_the_code_and_never_mix_two():
     half = [{**r, "seed": "1", "key": r["key"] + "1"} for r in new]
     with pytest.raises(ValueError, match="two states of the code"):
         tables.one_setting(old + half)
+
+
+def test_shards_share_out_the_cells_and_keep_a_fold_together():
+    todo = run.questions(run.STUDIES["main"], [0, 1], cells.Budget())
+    parts = [run.shard(todo, f"{i}/3") for i in range(3)]
+    assert sorted(q.key for part in parts for q in part) == sorted(q.key for q in todo)
+    places = [
+        {(q.electrodes, q.regime, q.seed, q.fold) for q in part} for part in parts
+    ]
+    assert not places[0] & places[1] and not places[1] & places[2]
+    assert run.shard(todo, "0/1") == todo
+    for wrong in ("3/3", "-1/3"):
+        with pytest.raises(ValueError, match="shard"):
+            run.shard(todo, wrong)
+
+
+def test_the_papers_recipes_have_its_models_and_are_other_cells(windows):
+    from benchmarks import ours
+    from braindecode_gcmae import GCMAEStudent, GCMAETeacher
+
+    recipe = methods.METHODS["paper both"].run.keywords["recipe"]
+    assert ours.student_arguments(recipe) == GCMAEStudent.paper_arguments()
+    cell = make_cell(windows)
+    assert ours.teacher_arguments(cell, recipe) == GCMAETeacher.paper_arguments()
+    keys = {methods.METHODS[name].settings["paper"] for name in ("both", "paper both")}
+    assert keys == {False, True}

@@ -33,7 +33,7 @@ def electrodes(n=4, n_windows=2, n_basis=36):
 def test_the_geometric_kernel_is_five_centimetres_wide():
     """METHOD A.2: neighbours on a head are two to six centimetres apart."""
     where = electrodes()
-    expected = torch.exp(-torch.cdist(where.positions, where.positions) ** 2 / 0.005)
+    expected = torch.exp(-(torch.cdist(where.positions, where.positions) ** 2) / 0.005)
     off = ~torch.eye(4, dtype=torch.bool)
     for found in (
         GeometricGraph()(noise(2, 4, 9), noise(2, 4, 3), where),
@@ -124,9 +124,7 @@ def test_the_free_graph_is_of_sixty_four_electrodes_by_default():
 def test_graphs_that_know_no_harmonics_are_the_same_with_any_number(n_basis):
     x, features, where = noise(2, 4, 900), noise(2, 4, 7, seed=2), electrodes()
     for cls in (GeometricGraph, FunctionalGraph, CoherenceGraph):
-        assert torch.equal(
-            cls(n_basis)(x, features, where), cls()(x, features, where)
-        )
+        assert torch.equal(cls(n_basis)(x, features, where), cls()(x, features, where))
 
 
 # ---------------------------------------------------------------------- pairs of nodes

@@ -1,5 +1,7 @@
 """Masks, noise and the token: laws, statistics, and a pure-Python SplitMix64."""
 
+from math import dist
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from braindecode_gcmae.masking import (
     counter_uniform,
     drop_edges,
     drop_nodes,
+    failing_electrodes,
     restore_incident_edges,
 )
 
@@ -291,3 +294,49 @@ def test_token_survives_torchscript_and_half_precision():
     assert torch.equal(torch.jit.script(token)(nodes, masked), token(nodes, masked))
     half = token(nodes.bfloat16(), masked)
     assert half.dtype == torch.bfloat16 and half[0, 0].tolist() == [0, 1, 2, 3]
+
+
+# ------------------------------------------------------------ failing electrodes
+def _failing(ratio=0.3, n=12, windows=4000, together=True, absent=()):
+    noise = counter_uniform(3, 0, torch.arange(windows), 0, (n,))
+    present = torch.ones(windows, n, dtype=torch.bool)
+    present[:, list(absent)] = False
+    positions = torch.randn(1, n, 3, generator=torch.Generator().manual_seed(1)) / 10
+    whether = torch.full((windows,), together)
+    lost = failing_electrodes(noise, ratio, present, positions, whether)
+    return noise, present, positions[0], lost
+
+
+def test_neighbours_fail_as_often_as_electrodes_fail_alone():
+    _, _, _, alone = _failing(together=False)
+    _, _, _, near = _failing(together=True)
+    assert torch.equal(alone.sum(1), near.sum(1))
+    # each fails with the ratio's probability, but for the one that is spared
+    assert alone.double().mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_electrodes_that_fail_together_are_the_nearest_to_a_random_one():
+    noise, present, positions, lost = _failing(windows=50, absent=[4])
+    for row, where in zip(noise, lost, strict=True):
+        here = [i for i in range(12) if i != 4]
+        centre = max(here, key=lambda i, row=row: float(row[i]))
+        gaps = sorted(here, key=lambda i, c=centre: dist(positions[i], positions[c]))
+        assert set(where.nonzero().flatten().tolist()) == set(gaps[: int(where.sum())])
+    assert not lost[:, 4].any()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_electrode_never_fails_and_without_a_ratio_none_does(together):
+    _, present, _, lost = _failing(ratio=1.0, together=together, absent=[0, 5])
+    assert ((present & ~lost).sum(1) == 1).all()
+    assert not (lost & ~present).any()
+    assert not _failing(ratio=0.0, together=together)[3].any()
+
+
+def test_electrodes_of_unknown_place_fail_by_themselves():
+    noise, present, positions, _ = _failing(windows=200)
+    nowhere = torch.full((1, 12, 3), float("nan"))
+    together = torch.ones(200, dtype=torch.bool)
+    lost = failing_electrodes(noise, 0.3, present, nowhere, together)
+    alone = failing_electrodes(noise, 0.3, present, nowhere, ~together)
+    assert torch.equal(lost, alone)

@@ -177,11 +177,14 @@ def test_pairs_are_symmetric_disjoint_off_the_diagonal_and_follow_the_order(
     for pairs in (positive, negative):
         assert torch.equal(pairs, pairs.T) and not pairs.diagonal().any()
     assert not (positive & negative).any()
-    turn, again = case.nodes, topology_pairs(
-        graphs[0][case.nodes][:, case.nodes],
-        graphs[1],
-        case.kept[case.nodes],
-        density=density,
+    turn, again = (
+        case.nodes,
+        topology_pairs(
+            graphs[0][case.nodes][:, case.nodes],
+            graphs[1],
+            case.kept[case.nodes],
+            density=density,
+        ),
     )
     assert torch.equal(again[0], positive[turn][:, turn])
     assert torch.equal(again[1], negative[turn][:, turn])

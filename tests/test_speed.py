@@ -1,13 +1,18 @@
 """The speed benchmarks compare like with like; their CUDA part runs without CUDA."""
 
 import json
+import signal
+import subprocess
+import time
+from functools import partial
 
 import pytest
 import torch
 
 from benchmarks.speed import __main__ as table
-from benchmarks.speed import gpu, kernels, naive, scaling, steps
-from benchmarks.speed.measure import interleave, machine
+from benchmarks.speed import device, gpu, gpu_rows, kernels, naive, scaling, steps
+from benchmarks.speed.gpu_table import markdown
+from benchmarks.speed.measure import interleave, machine, row
 from benchmarks.speed.reference import reference_losses
 from braindecode_gcmae.losses import topology_distillation_loss
 from tests.tiny import FEW, NAMES, joint, student, teacher, windows
@@ -77,9 +82,9 @@ def test_the_pairwise_formulation_is_the_loss():
 
 
 def test_the_chebyshev_row_compares_equal_layers():
-    row = kernels._chebyshev(5, 3, 1, windows=2, dim=4)
-    assert row["details"]["largest_difference"] < 1e-5
-    assert row["details"]["ratio"] > 0
+    found = kernels.chebyshev_row(5, 3, 1, windows=2, dim=4)
+    assert found["details"]["largest_difference"] < 1e-5
+    assert found["details"]["ratio"] > 0
 
 
 # ------------------------------------------------------------------------ the ruler
@@ -101,7 +106,8 @@ def test_exponents_are_slopes():
 def test_results_name_the_machine_but_neither_host_nor_folder(tmp_path):
     import socket
 
-    table.main(["--only", "size", "--out", str(tmp_path)])
+    threads = str(torch.get_num_threads())
+    table.main(["--only", "size", "--out", str(tmp_path), "--threads", threads])
     result = json.loads((tmp_path / "speed_cpu.json").read_text())
     (row,) = result["parts"]["size"]["rows"]
     assert row["met"] and row["details"]["parameters"] <= 130_000
@@ -124,26 +130,53 @@ def tiny_pair(monkeypatch):
     def pair(n=None, few=None, **sizes):
         return teacher(), student()
 
-    monkeypatch.setattr(gpu, "pair", pair)
-    monkeypatch.setattr(gpu, "cap", lambda n: NAMES)
-    monkeypatch.setattr(gpu, "FEW", FEW)
-    monkeypatch.setattr(gpu, "windows", lambda b, n=None: torch.as_tensor(windows(b)))
+    for module in (gpu_rows, steps):
+        monkeypatch.setattr(module, "pair", pair)
+        monkeypatch.setattr(module, "cap", lambda n: NAMES)
+        monkeypatch.setattr(
+            module, "windows", lambda b, n=None: torch.as_tensor(windows(b))
+        )
+    monkeypatch.setattr(gpu_rows, "FEW", FEW)
+    for model, made in ((steps.GCMAETeacher, teacher), (steps.GCMAEStudent, student)):
+        paper = classmethod(lambda cls, made=made, **_: made())
+        monkeypatch.setattr(model, "paper", paper)
+
+
+@pytest.fixture
+def quick(monkeypatch, tiny_pair):
+    """Everything so small that its time means nothing."""
+    once = partial(device.seconds_per_call, calls=1, rounds=1)
+    monkeypatch.setattr(gpu_rows, "seconds_per_call", once)
+    monkeypatch.setattr(gpu, "ceilings", partial(device.ceilings, size=32, calls=1))
+    monkeypatch.setattr(
+        gpu_rows, "in_turns", partial(device.in_turns, seconds=0.0, rounds=1)
+    )
+    monkeypatch.setattr(gpu_rows, "repeated", partial(device.repeated, seconds=0.0))
+    monkeypatch.setattr(kernels, "TOPOLOGY", ((4, 1),))
+    monkeypatch.setattr(kernels, "CHEBYSHEV", [(5, 3, 1)])
+    few = {"pretraining": [4], "distillation": [4], "student": [1, 2], "equations": [2]}
+    monkeypatch.setattr(gpu_rows, "BATCHES", few)
+
+
+def setting(folder, seconds=1000.0):
+    budget = gpu.Budget(time.time() + seconds)
+    return gpu.Setting(gpu.Report(folder), budget, "cpu", batch=4, sizes=(6,))
 
 
 @pytest.mark.parametrize("kind", ["pretraining", "distillation"])
 def test_each_step_of_the_cuda_part_trains_on_any_device(tiny_pair, kind):
-    step = gpu.steps(6, 4, "cpu")[kind]
-    model = step.joint if kind == "pretraining" else step.student
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    assert gpu.never_waits(step, "cpu")
-    assert torch.isfinite(step())
-    assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters())
-    assert gpu.flops(step) > 0
-    assert torch.isfinite(gpu.with_autocast(step, "cpu")())
+    step = gpu_rows.steps(6, 4, "cpu")[kind]
+    assert device.learns(step, step.optimizer)
+    assert not device.learns(lambda: torch.ones(()), step.optimizer)
+    assert not device.learns(lambda: step() * torch.inf, step.optimizer)
+    assert device.never_waits(step, "cpu")["never_waits"] is None  # nobody looked
+    counts = gpu_rows.counted(step)
+    assert counts["gflop"] > 0 and counts["gbyte"] > 0
+    assert torch.isfinite(device.with_autocast(step, "cpu")())
 
 
 def test_distillation_leaves_the_teacher_alone(tiny_pair):
-    step = gpu.steps(6, 4, "cpu")["distillation"]
+    step = gpu_rows.steps(6, 4, "cpu")["distillation"]
     before = {name: value.clone() for name, value in step.teacher.state_dict().items()}
     step()
     for name, value in step.teacher.state_dict().items():
@@ -151,21 +184,173 @@ def test_distillation_leaves_the_teacher_alone(tiny_pair):
 
 
 def test_a_compiled_step_is_the_same_step(tiny_pair):
-    step = gpu.steps(6, 4, "cpu")["distillation"]
-    twin = gpu.compiled(gpu.steps(6, 4, "cpu")["distillation"], backend="eager")
+    step = gpu_rows.steps(6, 4, "cpu")["distillation"]
+    twin = gpu_rows.steps(6, 4, "cpu")["distillation"]
+    twin = device.compiled(twin, backend="eager")
     torch.testing.assert_close(twin(), step(), rtol=1e-5, atol=1e-6)
 
 
+def test_a_step_that_was_made_before_can_be_captured(tiny_pair):
+    step = gpu_rows.steps(6, 4, "cpu")["distillation"]
+    step()
+    device.capturable(step.optimizer)
+    assert all(group["capturable"] for group in step.optimizer.param_groups)
+    for parameter, state in step.optimizer.state.items():
+        assert state["step"].device == parameter.device and state["step"] == 1
+
+
 def test_ceilings_loading_and_differences_are_measured(tiny_pair):
-    found = gpu.ceilings("cpu", size=32, calls=1)
+    found = device.ceilings("cpu", size=32, calls=1)
     assert set(found) == {
         "matmul_float32_tflops",
         "matmul_bf16_tflops",
         "copy_gb_per_s",
     }
     assert all(value > 0 for value in found.values())
-    assert gpu.loading(2, 6, "cpu", n_batches=2) > 0
-    assert gpu.difference("cpu", batch=2) == 0
+    assert gpu_rows.loading(2, 6, "cpu", n_batches=2) > 0
+    assert gpu_rows.difference("cpu", batch=2) == 0
+
+
+# ------------------------------------------------------------- bytes that are moved
+def bytes_of(function):
+    with device.Traffic() as traffic:
+        function()
+    return traffic.bytes
+
+
+def test_traffic_is_what_is_read_and_written():
+    n = 1000
+    a, b = torch.ones(n), torch.ones(n)
+    assert bytes_of(lambda: a + b) == 12 * n
+    assert bytes_of(lambda: a.add_(b)) == 12 * n
+    assert bytes_of(lambda: a.copy_(b)) == 8 * n
+    assert bytes_of(lambda: a.zero_()) == 4 * n
+    assert bytes_of(lambda: torch.empty(n)) == 0
+    assert bytes_of(lambda: torch.zeros_like(a)) == 4 * n
+    assert bytes_of(lambda: a.to(torch.bfloat16)) == 6 * n
+    assert bytes_of(lambda: torch.cat([a, b])) == 16 * n
+    assert bytes_of(lambda: torch._foreach_add_([a, b], [b, a])) == 24 * n
+
+
+def test_views_and_expanded_dimensions_are_no_traffic():
+    a = torch.ones(10, 20)
+    assert bytes_of(lambda: a.T[2:].unsqueeze(0).expand(5, -1, -1)) == 0
+    wide = torch.ones(1, 20).expand(10, 20)
+    assert bytes_of(lambda: a + wide) == 4 * (200 + 20 + 200)
+
+
+def test_traffic_of_a_backward_pass_is_counted():
+    a = torch.ones(10, 20, requires_grad=True)
+    forward = bytes_of(lambda: (a * a).sum())
+    assert bytes_of(lambda: (a * a).sum().backward()) > 2 * forward
+
+
+# --------------------------------------------------------------- clocks of a device
+def test_rounds_of_a_device_are_the_times_of_one_call():
+    a, b = torch.randn(8, 8), torch.randn(256, 256)
+    functions = {"short": lambda: a @ a, "long": lambda: b @ b @ b}
+    times = device.in_turns(functions, device="cpu", seconds=0.01)
+    assert times["short"] < times["long"]
+    assert times["long, least"] <= times["long"]
+    slow = device.repeated({"wait": lambda: time.sleep(0.01)}, device="cpu", seconds=0)
+    assert 0.01 <= slow["wait"] < 1
+
+
+# --------------------------------------------------- what fails, and what is left out
+def test_a_failing_row_says_why_and_the_others_go_on(tmp_path, monkeypatch):
+    good = partial(row, "good", "a | b", ">= 1x", "2x", True)
+
+    def bad():
+        raise RuntimeError("no kernel in /opt/secret/cuda.so\nmore")
+
+    monkeypatch.setattr(
+        gpu, "ratios", lambda where: {"1st": good, "bad": bad, "3rd": good}
+    )
+    s = setting(tmp_path)
+    gpu.references(s)
+    first, second, third = s.report.result["ratios"]
+    assert first["met"] and third["met"]
+    assert second["failed"].startswith("RuntimeError: no kernel in cuda.so (test_sp")
+    stored = (tmp_path / "speed_gpu.json").read_text("utf-8")
+    assert json.loads(stored) == s.report.result
+    text = (tmp_path / "speed_gpu.md").read_text("utf-8")
+    assert "| good | a / b | >= 1x | 2x | yes |" in text
+    assert "| bad |  |  | failed: RuntimeError" in text and "secret" not in text
+
+
+def test_a_spent_budget_leaves_rows_out(tmp_path, quick):
+    s = setting(tmp_path, seconds=0.0)
+    result = gpu.measure(s, list(gpu.PARTS))
+    assert len(result["steps"]) == 8 and len(result["ratios"]) == 7
+    for found in [*result["steps"], *result["ratios"], result["loader"]]:
+        assert found["failed"] == gpu.NO_TIME
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs alarms")
+def test_a_row_that_never_ends_is_stopped():
+    budget = gpu.Budget(time.time() + 100)
+    found = budget.attempt({"what": "long"}, lambda: time.sleep(60), longest=0.05)
+    assert found["failed"].startswith("TimeoutError") and budget.left() > 60
+
+
+def test_each_row_is_a_line(tmp_path, quick):
+    s = setting(tmp_path)
+    result = gpu.measure(s, ["eager", "basics", "references", "loader"])
+    modes = {(r["step"], r["mode"]) for r in result["steps"] if r["learns"]}
+    assert modes == {(kind, mode) for kind in gpu.KINDS for mode in gpu.EAGER}
+    assert not [found for found in result["ratios"] if "failed" in found]
+    assert "failed" not in {*result["ceilings"], *result["cpu_and_gpu"]}
+    text = markdown(result)
+    assert text == (tmp_path / "speed_gpu.md").read_text("utf-8")
+    n_rows = len(result["steps"]) + len(result["ratios"])
+    assert sum(line.startswith("| ") for line in text.splitlines()) == n_rows + 4
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("| ")}
+    assert widths == {13, 6}
+    again = dict(result["steps"][1], windows_per_s=1.0)
+    s.report.add("steps", again, ("step", "electrodes", "mode"))
+    assert len(s.report.result["steps"]) == 4 and s.report.result["steps"][-1] == again
+
+
+def test_shares_are_of_the_ceilings(quick):
+    top = {"matmul_bf16_tflops": 2.0, "copy_gb_per_s": 4.0}
+    counts = {"gflop": 1e3, "gbyte": 8.0}
+    found = gpu_rows.step_row("distillation", 6, "bf16", 4, "cpu", top, counts)
+    seconds = found["milliseconds"] / 1e3
+    assert found["windows_per_s"] == pytest.approx(4 / seconds)
+    assert found["share_of_matmul"] == pytest.approx(0.5 / seconds)
+    assert found["share_of_copy"] == pytest.approx(2 / seconds)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here it works")
+def test_a_capture_without_cuda_is_a_failed_row(tmp_path, quick, monkeypatch):
+    monkeypatch.setitem(gpu.STEPS, "graphs", (["distillation"], ["bf16, graph"]))
+    (found,) = gpu.measure(setting(tmp_path), ["graphs"])["steps"]
+    assert found["failed"] and found["mode"] == "bf16, graph"
+
+
+def test_a_part_in_another_process_is_read_back(tmp_path, monkeypatch):
+    s = setting(tmp_path)
+    names = gpu.step_names("graphs", s.sizes)
+
+    def child(command, stderr, timeout):
+        assert command[command.index("--only") + 1] == "graphs"
+        other = gpu.Report(tmp_path, fresh=False)
+        other.add("steps", {**names[0], "failed": "its own reason"}, tuple(names[0]))
+        stderr.write("Traceback\nSegmentation fault in /usr/lib/cuda\n")
+        return subprocess.CompletedProcess(command, 139)
+
+    monkeypatch.setattr(gpu.subprocess, "run", child)
+    s.report.put(gpu="a device")
+    gpu.in_process(s, "graphs")
+    own, lost = s.report.result["steps"]
+    assert own["failed"] == "its own reason"
+    assert lost["failed"] == "its process ended with 139: Segmentation fault in cuda"
+    assert s.report.result["gpu"] == "a device"
+
+
+def test_all_references_are_asked():
+    names = list(gpu_rows.ratios("cpu"))
+    assert len(names) == len(set(names)) == 2 + 6 + 2 + 2 + 3 + 2
 
 
 def test_necessary_passes_are_those_of_a_step():

@@ -183,7 +183,9 @@ def test_two_halves_of_a_batch_are_a_step_of_the_whole(accelerated):
     plain["iterator_train__shuffle"] = False
     # Statistics of the features that are complete: they change with no batch.
     pupil = student()
-    pupil.network.norm.observe(torch.randn(9000, 1, 6), torch.ones(9000, 1).bool())
+    real = torch.ones(9000, 1).bool()
+    pupil.network.norm.observe(torch.randn(9000, 1, 6), real)
+    pupil.network.moments.norm.observe(torch.randn(9000, 1, 1), real)
     one, other, third = (copy.deepcopy(pupil) for _ in range(3))
     soft = {"gtd_weight": 0.0}  # the topology's term is no mean over windows
     made = fit(classifier(one, callbacks=distil(**soft), **plain, **given))

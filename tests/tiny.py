@@ -27,6 +27,7 @@ SMALL = {
     "n_filters": 2,
     "position_degree": 1,
     "drop_prob": 0.0,
+    "segment_dropout": 0.0,
 }
 SIGNAL = {"ch_names": NAMES, "sfreq": SFREQ, "n_times": N_TIMES}
 

@@ -1,265 +1,273 @@
 """The CUDA part: ``python -m benchmarks.speed.gpu``; says so where there is none.
 
-Windows per second of pretraining and distillation at 64 and 128 electrodes, with bf16
-and ``torch.compile``, as shares of the matmul and copy ceilings that are measured
-first; peak memory; no host synchronisation inside a step; CPU and GPU compared.
+Windows per second of pretraining and distillation at 64 and 128 electrodes, with bf16,
+CUDA graphs and ``torch.compile``, as shares of the matmul and copy ceilings that are
+measured first; peak memory; no host synchronisation inside a step; CPU and GPU
+compared; ratios to the references of the CPU's table. Within ``--seconds``: a row that
+fails, or finds no time left, says so, and the others go on. All is stored row by row.
 """
 
 import argparse
-import copy
 import json
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import time
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 
-from braindecode_gcmae.graph import topology_pairs
-from braindecode_gcmae.losses import (
-    logit_distillation_loss,
-    topology_distillation_loss,
-)
-from braindecode_gcmae.models import JointPretraining
-
+from .device import ceilings, forget_peak, reason, without_folders
+from .gpu_rows import difference, loading, ratios, step_row
+from .gpu_table import markdown
 from .measure import machine
-from .steps import FEW, PretrainingStep, cap, pair, windows
 
 NO_CUDA = "No CUDA device is at hand: nothing was measured."
+NO_TIME = "no time was left"
+LONGEST = 45.0  # seconds for a row
+EAGER, KINDS = ("float32", "bf16"), ("pretraining", "distillation")
+STEPS = {
+    "eager": (KINDS, EAGER),
+    "graphs": (KINDS, ("bf16, graph",)),
+    # Distillation first: it has fewer layers to compile.
+    "compiled": (KINDS[::-1], ("bf16, compiled",)),
+}
 
 
-def synchronise(device) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
+class Budget:
+    """Time until an end, on the clock that the system's processes share."""
+
+    def __init__(self, end: float):
+        self.end = end
+
+    def left(self) -> float:
+        return self.end - time.time()
+
+    def attempt(self, what: dict, function, longest: float = LONGEST) -> dict:
+        """``what``, with what the function finds, or with why that is nothing."""
+        if self.left() <= 0:
+            return {**what, "failed": NO_TIME}
+        try:
+            with interrupted_after(min(self.left(), longest)):
+                return {**what, **function()}
+        except Exception as error:
+            return {**what, "failed": reason(error)}
 
 
-def seconds_per_call(function, device, calls: int = 20, rounds: int = 5) -> float:
-    """Median time of a call, the device's queue drained around each round."""
-    for _ in range(3):
-        function()
-    times = []
-    for _ in range(rounds):
-        synchronise(device)
-        start = time.perf_counter()
-        for _ in range(calls):
-            function()
-        synchronise(device)
-        times.append((time.perf_counter() - start) / calls)
-    return sorted(times)[rounds // 2]
+@contextmanager
+def interrupted_after(seconds: float):
+    """Raise a TimeoutError inside when time is up, where the system has alarms."""
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
 
+    def stop(*_):
+        raise TimeoutError(f"longer than {seconds:.0f} s")
 
-def ceilings(device, size: int = 8192, calls: int = 10) -> dict:
-    """Matmul (TFLOP/s, float32 and bf16) and copy (GB/s) that the device reaches."""
-    found = {}
-    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.randn(size, size, device=device, dtype=dtype)
-        taken = seconds_per_call(lambda a=a: a @ a, device, calls)
-        found[f"matmul_{name}_tflops"] = 2 * size**3 / taken / 1e12
-    a = torch.empty(size * size, device=device)
-    b = torch.empty_like(a)
-    taken = seconds_per_call(lambda: b.copy_(a), device, calls)
-    found["copy_gb_per_s"] = 2 * a.numel() * a.element_size() / taken / 1e9
-    return found
-
-
-class DistillationStep:
-    """One optimiser step of distillation, its graphs fixed as within an epoch."""
-
-    def __init__(self, teacher, student, x, kept):
-        self.teacher, self.student, self.x = teacher.eval(), student.train(), x
-        self.kept = torch.as_tensor(kept, device=x.device)
-        self.y = torch.arange(len(x), device=x.device) % 2
-        self.optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)
-        with torch.no_grad():
-            graphs = [m.network.graph_of(x)[2].mean(0) for m in (student, teacher)]
-        self.pairs = topology_pairs(*graphs, self.kept)
-
-    def _forward(self, model):
-        network = model.network
-        _, features, adjacency, electrodes = network.graph_of(self.x)
-        nodes = network.encode(features, adjacency, electrodes)
-        return nodes, model.final_layer(network.pool(nodes, electrodes))
-
-    def __call__(self):
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            teacher_nodes, teacher_logits = self._forward(self.teacher)
-        nodes, logits = self._forward(self.student)
-        loss = torch.nn.functional.cross_entropy(logits.float(), self.y)
-        loss = loss + logit_distillation_loss(logits, teacher_logits, temperature=4.0)
-        loss = loss + topology_distillation_loss(
-            nodes, teacher_nodes, *self.pairs, self.kept
-        )
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-
-def steps(n: int, batch: int, device) -> dict:
-    """The two training steps at n electrodes, on the device."""
-    teacher, student = (model.to(device) for model in pair(n))
-    kept = [cap(n).index(name) for name in FEW]
-    x = windows(batch, n).to(device)
-    joint = JointPretraining(copy.deepcopy(teacher), copy.deepcopy(student))
-    return {
-        "pretraining": PretrainingStep(joint.to(device), x),
-        "distillation": DistillationStep(teacher, student, x, kept),
-    }
-
-
-def flops(step) -> int:
-    """Multiply-adds times two of one step, forward and backward."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
-
-
-def never_waits(step, device) -> bool:
-    """Whether a step reads nothing back to the host (an error on CUDA if it does)."""
-    for _ in range(3):
-        step()
-    synchronise(device)
-    if torch.device(device).type != "cuda":
-        return True
-    torch.cuda.set_sync_debug_mode("error")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        step()
+        yield
     finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def compiled(step, **options):
-    """The same step, its networks compiled."""
-    for name in ("joint", "teacher", "student"):
-        if hasattr(step, name):
-            for module in getattr(step, name).modules():
-                if type(module).__name__ == "GraphTransformerEncoder":
-                    module.compile(**options)
-    return step
+class Report:
+    """What was found so far: on disk after each row."""
+
+    def __init__(self, folder: Path, fresh: bool = True):
+        self.file = folder / "speed_gpu.json"
+        self.result: dict = {"measured": True, "steps": [], "ratios": []}
+        if not fresh:
+            self.load()
+
+    def load(self) -> None:
+        if self.file.exists():
+            self.result = json.loads(self.file.read_text("utf-8"))
+
+    def put(self, **found) -> None:
+        self.result.update(found)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.result, indent=1, ensure_ascii=False)
+        passing = self.file.with_suffix(".tmp")
+        passing.write_text(text, "utf-8")
+        passing.replace(self.file)
+        self.file.with_suffix(".md").write_text(markdown(self.result), "utf-8")
+
+    def add(self, table: str, found: dict, same: tuple[str, ...]) -> None:
+        """Add a row, in the place of the one that ``same`` columns tell to be it."""
+        others = [r for r in self.result[table] if any(r[k] != found[k] for k in same)]
+        self.put(**{table: [*others, found]})
+        name = " ".join(str(found[key]) for key in same)
+        sys.stdout.write(f"{name}: {found.get('failed', 'measured')}\n")
+        sys.stdout.flush()
 
 
-def with_autocast(step, device, dtype=torch.bfloat16):
-    """The same step under autocast; losses stay in float32 by themselves."""
+@dataclass
+class Setting:
+    """What is measured, where, and until when."""
 
-    def run():
-        with torch.autocast(torch.device(device).type, dtype):
-            return step()
-
-    return run
-
-
-def captured(step):
-    """The step as one CUDA graph (fixed shapes; the optimiser must be capturable)."""
-    for group in step.optimizer.param_groups:
-        group["capturable"] = True
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+    report: Report
+    budget: Budget
+    device: torch.device | str = "cuda"
+    batch: int = 256
+    sizes: tuple[int, ...] = (64, 128)
 
 
-def loading(batch: int, n: int, device, n_batches: int = 20) -> float:
-    """Windows per second through a pinned, asynchronous loader to the device."""
-    cuda = torch.device(device).type == "cuda"
-    data = TensorDataset(windows(batch * n_batches, n))
-    loader = DataLoader(data, batch, num_workers=2 if cuda else 0, pin_memory=cuda)
-    start = time.perf_counter()
-    for (x,) in loader:
-        x.to(device, non_blocking=True)
-    synchronise(device)
-    return batch * n_batches / (time.perf_counter() - start)
+# ------------------------------------------------------------------------------ parts
+def basics(s: Setting) -> None:
+    """The machine, its ceilings, and whether CPU and GPU say the same."""
+    s.report.put(machine=s.budget.attempt({}, machine))
+    s.report.put(ceilings=s.budget.attempt({}, partial(ceilings, s.device)))
+
+    def equality():
+        gap = difference(s.device)
+        return {"largest_difference": gap, "equal_to_1e-4": gap < 1e-4}
+
+    s.report.put(cpu_and_gpu=s.budget.attempt({}, equality))
 
 
-def difference(device, n: int = 64, batch: int = 8) -> float:
-    """Largest difference of logits between the CPU and the device, in float32."""
-    teacher, student = pair(n)
-    x, largest = windows(batch, n), 0.0
-    for model in (teacher.eval(), student.eval()):
-        torch.nn.init.normal_(model.final_layer.weight, std=0.1)
-        with torch.no_grad():
-            here = model(x)
-            there = copy.deepcopy(model).to(device)(x.to(device)).cpu()
-        largest = max(largest, float((here - there).abs().max()))
-    return largest
+def tidy(s: Setting) -> None:
+    """Give memory back, also where a row has broken the device."""
+    with suppress(RuntimeError):
+        if s.budget.left() > 0:
+            forget_peak(s.device)
 
 
-def table(device, sizes=(64, 128), batch: int = 256, calls: int = 20) -> list[dict]:
-    """Rows: windows/s of each step in each mode, share of the ceiling, memory."""
-    top, rows = ceilings(device), []
-    for n in sizes:
-        for name in ("pretraining", "distillation"):
-            for mode in ("float32", "bf16", "bf16, compiled", "bf16, graph"):
-                step = steps(n, batch, device)[name]
-                never_waits(step, device)
-                work = flops(step)
-                run = compiled(step) if "compiled" in mode else step
-                if "bf16" in mode:
-                    run = with_autocast(run, device)
-                torch.cuda.reset_peak_memory_stats(device)
-                try:
-                    if "graph" in mode:
-                        with torch.autocast(
-                            "cuda", torch.bfloat16, cache_enabled=False
-                        ):
-                            run = captured(step)
-                    taken = seconds_per_call(run, device, calls)
-                except RuntimeError as error:
-                    rows.append(_failed(name, n, mode, error))
-                    continue
-                ceiling = top[
-                    "matmul_bf16_tflops" if "bf16" in mode else "matmul_float32_tflops"
-                ]
-                rows.append(
-                    {
-                        "step": name,
-                        "electrodes": n,
-                        "mode": mode,
-                        "windows_per_s": batch / taken,
-                        "tflops": work / taken / 1e12,
-                        "share_of_matmul": work / taken / 1e12 / ceiling,
-                        "peak_mb": torch.cuda.max_memory_allocated(device) / 2**20,
-                    }
-                )
-    return rows
+def step_names(part: str, sizes) -> list[dict]:
+    """The rows of a part: electrodes, step, mode."""
+    kinds, modes = STEPS[part]
+    return [
+        {"step": kind, "electrodes": n, "mode": mode}
+        for n in sizes
+        for kind in kinds
+        for mode in modes
+    ]
 
 
-def _failed(name, n, mode, error) -> dict:
-    reason = str(error).splitlines()[0]
-    return {"step": name, "electrodes": n, "mode": mode, "failed": reason}
+def training_steps(s: Setting, part: str) -> None:
+    """Both training steps in the modes of a part."""
+    longest = s.budget.left() if part == "compiled" else LONGEST
+    for what in step_names(part, s.sizes):
+        top, rows = s.report.result.get("ceilings", {}), s.report.result["steps"]
+        measure = partial(
+            step_row,
+            *what.values(),
+            batch=s.batch,
+            device=s.device,
+            top=top,
+            counts={} if part == "eager" else counts_of({**what, "mode": "bf16"}, rows),
+        )
+        s.report.add("steps", s.budget.attempt(what, measure, longest), tuple(what))
+        tidy(s)
+
+
+def counts_of(what: dict, rows: list[dict]) -> dict:
+    """GFLOP and GB of a step, if they have been counted."""
+    for found in rows:
+        if what.items() <= found.items() and "gflop" in found:
+            return {name: found[name] for name in ("gflop", "gbyte")}
+    return {}
+
+
+def references(s: Setting) -> None:
+    """Ratios to the named references."""
+    for name, function in ratios(s.device).items():
+        found = s.budget.attempt({"name": name, "what": name}, function)
+        s.report.add("ratios", found, ("name",))
+        tidy(s)
+
+
+def loader(s: Setting) -> None:
+    """Windows per second that a loader brings to the device."""
+
+    def rate():
+        return {"windows_per_s": loading(s.batch, 64, s.device)}
+
+    s.report.put(loader=s.budget.attempt({}, rate))
+
+
+def in_process(s: Setting, part: str) -> None:
+    """A part in a process of its own: a failed capture may spoil what comes next."""
+    seconds, why = s.budget.left(), NO_TIME
+    if part == "graphs":
+        seconds = min(seconds, 2 * LONGEST)
+    if seconds > 10:  # or it would do no more than start
+        why = _run(part, s, seconds)
+        s.report.load()
+    for what in step_names(part, s.sizes):
+        if not any(what.items() <= found.items() for found in s.report.result["steps"]):
+            s.report.add("steps", {**what, "failed": why}, tuple(what))
+
+
+def _run(part: str, s: Setting, seconds: float) -> str:
+    """Run this script for one part; why it ended."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.gpu"]
+    command += ["--only", part, "--until", str(time.time() + seconds)]
+    command += ["--batch", str(s.batch), "--out", str(s.report.file.parent)]
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        try:
+            done = subprocess.run(command, stderr=said, timeout=seconds + 5)
+        except subprocess.TimeoutExpired:
+            return NO_TIME
+        said.seek(0)
+        last = (said.read().strip().splitlines() or [""])[-1]
+    return f"its process ended with {done.returncode}: {without_folders(last)}"
+
+
+PARTS = {
+    "basics": basics,
+    "eager": partial(training_steps, part="eager"),
+    "graphs": partial(training_steps, part="graphs"),
+    "references": references,
+    "loader": loader,
+    "compiled": partial(training_steps, part="compiled"),
+}
+
+
+def measure(s: Setting, parts) -> dict:
+    """Measure the parts; with others, some get a process of their own."""
+    s.report.put(batch=s.batch)
+    for part in parts:
+        if len(parts) > 1 and part in ("graphs", "compiled"):
+            in_process(s, part)
+        else:
+            PARTS[part](s)
+    return s.report.result
 
 
 def main(arguments=None) -> dict:
-    """Measure and write ``speed_gpu.json``; without CUDA say that there is none."""
+    """Measure and write ``speed_gpu.json``, ``.md``; without CUDA say there is none."""
     parser = argparse.ArgumentParser(prog="benchmarks.speed.gpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--until", type=float, help="time.time() instead of --seconds")
+    parser.add_argument("--only", nargs="+", choices=PARTS)
     options = parser.parse_args(arguments)
+    budget = Budget(options.until or time.time() + options.seconds)
     if not torch.cuda.is_available():
         sys.stdout.write(f"{NO_CUDA}\n")
         return {"measured": False, "why": NO_CUDA}
-    device = torch.device("cuda")
-    gap = difference(device)
-    result = {
-        "measured": True,
-        "gpu": torch.cuda.get_device_name(device),
-        "machine": machine(),
-        "ceilings": ceilings(device),
-        "cpu_gpu_difference": gap,
-        "equal_to_1e-4": gap < 1e-4,
-        "loader_windows_per_s": loading(options.batch, 64, device),
-        "rows": table(device, batch=options.batch),
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "speed_gpu.json").write_text(json.dumps(result, indent=1), "utf-8")
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    warnings.simplefilter("ignore")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    report = Report(options.out, fresh=options.only is None)
+    report.put(gpu=torch.cuda.get_device_name(0))
+    setting = Setting(report, budget, batch=options.batch)
+    result = measure(setting, options.only or list(PARTS))
+    if options.only is None:
+        sys.stdout.write(markdown(result))
     return result
 
 

@@ -10,38 +10,45 @@ from braindecode_gcmae.graph import scaled_laplacian
 from .measure import interleave, milliseconds, peak_memory, row
 from .naive import distillation_problem, step
 
+TOPOLOGY = ((32, 10), (64, 20))  # electrodes, times faster
+CHEBYSHEV = [
+    (n, order, goal) for n, goal in ((19, 7), (64, 40), (128, 60)) for order in (3, 10)
+]
+
 
 def topology_distillation() -> list[dict]:
     """Against the formulation that builds (B, n, n, D) products."""
-    rows = []
-    for n, goal in ((32, 10), (64, 20)):
-        problem = distillation_problem(n)
-        times = interleave(
-            {
-                "ours": lambda p=problem: step("ours", p),
-                "reference": lambda p=problem: step("reference", p),
-            }
-        )
-        ratio = times["reference"] / times["ours"]
-        memory = {
-            kind: round(peak_memory("benchmarks.speed.naive", kind, str(n)), 1)
-            for kind in ("ours", "reference")
+    return [topology_row(n, goal) for n, goal in TOPOLOGY]
+
+
+def process_memory(kind: str, n: int) -> float:
+    """MB by which a step raises the resident peak of a process of its own."""
+    return peak_memory("benchmarks.speed.naive", kind, str(n))
+
+
+def topology_row(
+    n: int, goal: int, device="cpu", turns=interleave, memory=process_memory
+) -> dict:
+    problem = distillation_problem(n, device=device)
+    times = turns(
+        {
+            "ours": lambda: step("ours", problem),
+            "reference": lambda: step("reference", problem),
         }
-        rows.append(
-            row(
-                f"topology distillation loss, forward + backward, n={n}",
-                "(B, n, n, D) products",
-                f">= {goal}x faster",
-                f"{ratio:.1f}x, peak memory {memory['ours']:.0f} v. "
-                f"{memory['reference']:.0f} MB",
-                ratio >= goal,
-                ratio=ratio,
-                milliseconds=milliseconds(times),
-                peak_mb=memory,
-                cube_mb=round(64 * n * n * 128 * 4 / 2**20),
-            )
-        )
-    return rows
+    )
+    ratio = times["reference"] / times["ours"]
+    peak = {kind: round(memory(kind, n), 1) for kind in ("ours", "reference")}
+    return row(
+        f"topology distillation loss, forward + backward, n={n}",
+        "(B, n, n, D) products",
+        f">= {goal}x faster",
+        f"{ratio:.1f}x, peak memory {peak['ours']:.0f} v. {peak['reference']:.0f} MB",
+        ratio >= goal,
+        ratio=ratio,
+        milliseconds=milliseconds(times),
+        peak_mb=peak,
+        cube_mb=round(64 * n * n * 128 * 4 / 2**20),
+    )
 
 
 def welch() -> list[dict]:
@@ -91,28 +98,32 @@ def welch() -> list[dict]:
 
 def chebyshev() -> list[dict]:
     """Against torch-geometric's ChebConv on the batched graph."""
-    return [
-        _chebyshev(n, order, goal)
-        for n, goal in ((19, 7), (64, 40), (128, 60))
-        for order in (3, 10)
-    ]
+    return [chebyshev_row(*sizes) for sizes in CHEBYSHEV]
 
 
-def _chebyshev(n: int, order: int, goal: int, windows: int = 64, dim: int = 64):
+def chebyshev_row(
+    n: int,
+    order: int,
+    goal: int,
+    windows: int = 64,
+    dim: int = 64,
+    device="cpu",
+    turns=interleave,
+) -> dict:
     from torch_geometric.nn import ChebConv
 
     generator = torch.Generator().manual_seed(0)
     adjacency = torch.rand(n, n, generator=generator)
-    adjacency = (adjacency + adjacency.T).fill_diagonal_(0)
-    x = torch.randn(windows, n, dim, generator=generator, requires_grad=True)
-    ours = ChebyshevConvolution(dim, dim, order)
-    theirs = ChebConv(dim, dim, order, normalization="sym")
+    adjacency = (adjacency + adjacency.T).fill_diagonal_(0).to(device)
+    x = torch.randn(windows, n, dim, generator=generator).to(device).requires_grad_()
+    ours = ChebyshevConvolution(dim, dim, order).to(device)
+    theirs = ChebConv(dim, dim, order, normalization="sym").to(device)
     source, target = adjacency.nonzero().T
-    shift = n * torch.arange(windows)[:, None]
+    shift = n * torch.arange(windows, device=device)[:, None]
     edges = torch.stack([(source + shift).flatten(), (target + shift).flatten()])
     weight = adjacency[source, target].repeat(windows)
-    graphs = torch.arange(windows).repeat_interleave(n)
-    largest = torch.full((windows,), 2.0)
+    graphs = torch.arange(windows, device=device).repeat_interleave(n)
+    largest = torch.full((windows,), 2.0, device=device)
     own = adjacency.expand(windows, n, n).contiguous()
 
     def dense(adjacency):
@@ -130,7 +141,7 @@ def _chebyshev(n: int, order: int, goal: int, windows: int = 64, dim: int = 64):
             x.reshape(-1, dim), edges, weight, batch=graphs, lambda_max=largest
         )
         gap = (ours(x, scaled_laplacian(adjacency)) - flat.view_as(x)).abs().max()
-    times = interleave(
+    times = turns(
         {
             "shared adjacency": lambda: dense(adjacency),
             "adjacency per window": lambda: dense(own),

@@ -15,7 +15,7 @@ def pairwise_topology_loss(student, teacher, positive, negative, kept, *, eps=1e
     Equal to ``topology_distillation_loss(kernel="linear", temperature=1)``.
     """
     n = student.shape[1]
-    off = ~torch.eye(n, dtype=torch.bool)
+    off = ~torch.eye(n, dtype=torch.bool, device=student.device)
 
     def rows(nodes):
         similarity = (nodes.unsqueeze(2) * nodes.unsqueeze(1)).sum(-1)
@@ -32,7 +32,7 @@ def pairwise_topology_loss(student, teacher, positive, negative, kept, *, eps=1e
     return (mean_over(positive) / (mean_over(negative) + eps)).mean()
 
 
-def distillation_problem(n: int, seed: int = 0) -> dict:
+def distillation_problem(n: int, seed: int = 0, device="cpu") -> dict:
     """Nodes of 64 windows, m=128 teacher electrodes, D=64 and 128, and pairs."""
     generator = torch.Generator().manual_seed(seed)
     student = torch.randn(64, n, 64, generator=generator) / 8
@@ -40,11 +40,11 @@ def distillation_problem(n: int, seed: int = 0) -> dict:
     linked = torch.rand(n, n, generator=generator) < 0.4
     linked = linked | linked.T
     return {
-        "student_nodes": student.requires_grad_(),
-        "teacher_nodes": teacher,
-        "positive": linked,
-        "negative": ~linked,
-        "kept": torch.arange(n),
+        "student_nodes": student.to(device).requires_grad_(),
+        "teacher_nodes": teacher.to(device),
+        "positive": linked.to(device),
+        "negative": ~linked.to(device),
+        "kept": torch.arange(n, device=device),
     }
 
 

@@ -84,7 +84,8 @@ def _view(network, x, observed, electrodes, dropped, keep) -> dict:
     features = network.describe(observed, masked)
     seen = network.graph(x, features, masked)[0]
     lost, here = dropped[0], masked.present[0]
-    pairs = here[:, None] & here[None, :] & ~torch.eye(len(lost), dtype=torch.bool)
+    loops = torch.eye(len(lost), dtype=torch.bool, device=lost.device)
+    pairs = here[:, None] & here[None, :] & ~loops
     typical = seen[pairs].mean() if pairs.any() else seen.new_zeros(())
     alone = lost & (seen.sum(1) == 0)
     stay = ~lost

@@ -40,9 +40,10 @@ class TeacherAnswers:
                 logits, nodes = zip(*found, strict=True)
                 return torch.stack(logits), torch.stack(nodes)
         network = self.teacher.network
-        _, features, adjacency, electrodes = network.graph_of(**inputs)
+        observed, features, adjacency, electrodes = network.graph_of(**inputs)
         nodes = network.encode(features, adjacency, electrodes)
-        return self.teacher.final_layer(network.pool(nodes, electrodes)), nodes
+        embedding = network.summarise(observed, nodes, electrodes)
+        return self.teacher.final_layer(embedding), nodes
 
     def pays(self, n_windows: int, n_uses: int) -> bool:
         """Whether ``n_windows``, looked at ``n_uses`` times in all, are worth it."""

@@ -88,6 +88,10 @@ class ConnectivityFeatures(nn.Module):
         self.register_buffer("sites", sites.float(), persistent=False)
         self.n_features = self.temporal.n_features + len(sites)
 
+    def frequencies(self) -> Tensor:
+        """Frequencies of the coefficients in Hz, (F',)."""
+        return self.temporal.frequencies()
+
     def observe(self, x: Tensor) -> Tensor:
         """What does not depend on masks: Fourier coefficients, (B, N, 2, S, F')."""
         return self.temporal.observe(x)

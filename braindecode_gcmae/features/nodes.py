@@ -88,6 +88,16 @@ class FeatureNorm(nn.Module):
         self.register_buffer("square", torch.ones(n_features))
         self._memo = Memo()
 
+    def reset(self) -> None:
+        """Forget all windows: the next ones are learned from anew."""
+        for value, start in (
+            (self.windows, 0.0),
+            (self.count, 0.0),
+            (self.mean, 0.0),
+            (self.square, 1.0),
+        ):
+            value.fill_(start)
+
     def observe(self, features: Tensor, present: Tensor) -> None:
         """Add a batch (B, N, F) of real nodes (B, N) to the statistics."""
         with torch.no_grad():
@@ -235,6 +245,19 @@ class TemporalFeatures(nn.Module):
         self._memo_responses, self._memo_filters = Memo(), Memo()
         self.n_features = n_bands * n_filters
 
+    def frequencies(self) -> Tensor:
+        """Frequencies of the coefficients in Hz, (F',)."""
+        return self.spectrum.freqs
+
+    @torch.no_grad()
+    def start_embedding(self, weight: Tensor) -> None:
+        """Fill an embedding's weight (D, F) that weighs all bands of a filter alike.
+
+        Their mean is what few windows tell best; what single bands say is learned.
+        """
+        start = weight.std() * torch.randn(len(weight), len(self.mixing), 1)
+        weight.copy_(start.expand(-1, -1, len(self.centres)).flatten(1))
+
     def observe(self, x: Tensor) -> Tensor:
         """What does not depend on masks: Fourier coefficients, (B, N, 2, S, F')."""
         return self.spectrum(x)
@@ -276,7 +299,9 @@ class TemporalFeatures(nn.Module):
         filters = self.filters(electrodes)
         mixed = torch.bmm(filters.flatten(1, 2), observed.flatten(2))
         mixed = mixed.reshape(b, filters.shape[1], n, two, n_segments, n_freqs)
-        return mixed.square().sum(3) @ self.responses().T
+        # Segments in one row each: one plain product.
+        power = mixed.square().sum(3).flatten(0, 3) @ self.responses().T
+        return power.reshape(b, filters.shape[1], n, n_segments, power.shape[1])
 
 
 class CombinedFeatures(nn.Module):
@@ -302,6 +327,10 @@ class CombinedFeatures(nn.Module):
         )
         n_freqs = self.temporal.spectrum.freqs.shape[0]
         self.n_features = self.temporal.n_features + n_freqs
+
+    def frequencies(self) -> Tensor:
+        """Frequencies of the coefficients in Hz, (F',)."""
+        return self.temporal.frequencies()
 
     def observe(self, x: Tensor) -> Tensor:
         """What does not depend on masks: Fourier coefficients, (B, N, 2, S, F')."""

@@ -206,8 +206,9 @@ class WelchSpectrum(nn.Module):
             )
         self.n_per_seg = min(round(segment_seconds * sfreq), n_times)
         self.hop = self.n_per_seg - self.n_per_seg // 2  # as in scipy
-        n_freqs = int(math.floor((f_max - f_min) * segment_seconds + 1e-6)) + 1
-        freqs = f_min + torch.arange(n_freqs, dtype=torch.float64) / segment_seconds
+        self.n_freqs = int(math.floor((f_max - f_min) * segment_seconds + 1e-6)) + 1
+        steps = torch.arange(self.n_freqs, dtype=torch.float64)
+        freqs = f_min + steps / segment_seconds
         # The operator depends on the sampling rate, the weights must not: both
         # buffers stay out of the checkpoint.
         self.register_buffer("freqs", freqs.float(), persistent=False)
@@ -235,5 +236,8 @@ class WelchSpectrum(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Real and imaginary coefficients of the segments, (B, N, 2, S, F)."""
         segments = x.unfold(-1, self.n_per_seg, self.hop)
-        coefficients = segments @ self.operator
-        return coefficients.unflatten(-1, (2, -1)).transpose(2, 3)
+        b, n, n_segments = segments.shape[:3]
+        # One plain product: batched products copy overlapping segments slowly.
+        coefficients = segments.flatten(0, 2) @ self.operator
+        coefficients = coefficients.reshape(b, n, n_segments, 2, self.n_freqs)
+        return coefficients.transpose(2, 3)

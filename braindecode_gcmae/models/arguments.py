@@ -29,6 +29,7 @@ _NUMBERS = {
     "segment_seconds": (1e-3, 3600),
     "drop_prob": (0, 1),
     "electrode_dropout": (0, 1),
+    "segment_dropout": (0, 1),
 }
 _LARGEST = 1 << 28  # numbers in one part of a model: 1 GB
 
@@ -63,6 +64,9 @@ def check_arguments(**arguments) -> None:
     for bounds, integer in ((_INTEGERS, True), (_NUMBERS, False)):
         for name in bounds.keys() & given.keys():
             _check_number(name, given[name], *bounds[name], integer)
+    moments = given.get("second_moments", True)
+    if not isinstance(moments, bool):
+        raise ValueError(f"second_moments must be True or False, got {moments!r:.60}")
     for part, size in _sizes(given).items():
         if size > _LARGEST:
             raise ValueError(

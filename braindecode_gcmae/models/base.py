@@ -14,6 +14,7 @@ import torch
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
 
+from ..features import FeatureNorm
 from ..graph import GeometricGraph
 from ..montage import (
     canonical_name,
@@ -91,7 +92,7 @@ class ElectrodeGraphModel(HubModel):
     def _head(self) -> nn.Module:
         if self._n_outputs is None:
             return nn.Identity()
-        head = nn.Linear(self.network.readout.n_outputs, self._n_outputs)
+        head = nn.Linear(self.network.n_outputs, self._n_outputs)
         # Nearly zero: with few labels the first steps should not undo a guess.
         nn.init.normal_(head.weight, std=0.01 * head.in_features**-0.5)
         nn.init.zeros_(head.bias)
@@ -208,6 +209,16 @@ class ElectrodeGraphModel(HubModel):
         self._set_n_outputs(n_outputs)
         reference = next(self.network.parameters())
         self.final_layer = self._head().to(reference.device, reference.dtype)
+
+    def reset_statistics(self) -> None:
+        """Forget what the features were standardised by; training learns it anew.
+
+        For weights that go to other data: another amplifier, other alignment, another
+        task. The statistics of a long pretraining are final and would stay.
+        """
+        for module in self.modules():
+            if isinstance(module, FeatureNorm):
+                module.reset()
 
     # -- checkpoints ---------------------------------------------------------
     @classmethod

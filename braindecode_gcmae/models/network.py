@@ -4,10 +4,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..encoders import build_encoder
-from ..features import Electrodes, FeatureNorm, Memo, spherical_harmonics
+from ..encoders import Dropout, build_encoder
+from ..features import (
+    Electrodes,
+    FeatureNorm,
+    Memo,
+    SecondMoments,
+    spherical_harmonics,
+)
 from ..graph import FreeGraph
-from ..masking import MaskToken
+from ..masking import MaskToken, failing_electrodes
 from ..montage import MATCH_TOLERANCE, electrode_positions, match_electrodes
 
 __all__ = ["ElectrodeGraphNetwork", "FlattenReadout", "MeanReadout", "PositionReadout"]
@@ -101,6 +107,12 @@ class ElectrodeGraphNetwork(nn.Module):
     activation : type of nn.Module
     drop_prob, electrode_dropout : float
         Dropout of units, and of whole electrodes, in training.
+    segment_dropout : float
+        Probability that, in training, a Welch segment gives way to a random one of the
+        same window.
+    second_moments : bool
+        Pool the correlations between electrodes, too (:class:`SecondMoments`); not
+        where the features keep no phases.
     match_tolerance : float
         Metres within which an electrode given by position is one of ``electrodes``.
     **feature_arguments
@@ -125,6 +137,8 @@ class ElectrodeGraphNetwork(nn.Module):
         activation: type[nn.Module],
         drop_prob: float,
         electrode_dropout: float,
+        segment_dropout: float = 0.0,
+        second_moments: bool = True,
         match_tolerance: float = MATCH_TOLERANCE,
         **feature_arguments,
     ):
@@ -138,6 +152,7 @@ class ElectrodeGraphNetwork(nn.Module):
         self.selects = electrodes is not None
         self.position_degree = position_degree
         self.electrode_dropout = electrode_dropout
+        self.segment_dropout = segment_dropout
         self.match_tolerance = match_tolerance
         n_basis = (position_degree + 1) ** 2
         # The montage is not part of the weights: a checkpoint serves any cap.
@@ -149,6 +164,8 @@ class ElectrodeGraphNetwork(nn.Module):
         self.features = features(sfreq, n_times, n_basis, **feature_arguments)
         self.norm = FeatureNorm(self.features.n_features)
         self.embed = nn.Linear(self.features.n_features, emb_dim)
+        if hasattr(self.features, "start_embedding"):
+            self.features.start_embedding(self.embed.weight)
         self.token = MaskToken(emb_dim)
         self.place = nn.Linear(n_basis, emb_dim, bias=False)
         nn.init.normal_(self.place.weight, std=0.1 * n_basis**-0.5)
@@ -166,7 +183,13 @@ class ElectrodeGraphNetwork(nn.Module):
             drop_prob=drop_prob,
         )
         self.readout = readout(emb_dim, n_basis, self.n_nodes)
-        self.dropout = nn.Dropout(drop_prob)
+        self.dropout = Dropout(drop_prob)
+        self.moments = None
+        self.n_outputs = self.readout.n_outputs
+        # Spectra have no phases: there are no correlations in them.
+        if second_moments and hasattr(self.features, "frequencies"):
+            self.moments = SecondMoments(self.features.frequencies(), n_basis)
+            self.n_outputs += self.moments.n_outputs
 
     # -- who is where ------------------------------------------------------
     def locate(
@@ -290,6 +313,16 @@ class ElectrodeGraphNetwork(nn.Module):
         """Window embedding (B, E) of node embeddings (B, N, D)."""
         return self.readout(nodes, electrodes)
 
+    def summarise(
+        self, observed: Tensor, nodes: Tensor, electrodes: Electrodes
+    ) -> Tensor:
+        """Window embedding with the second moments (B, E') beside the nodes."""
+        pooled = self.pool(nodes, electrodes)
+        if self.moments is not None:
+            moments = self.moments(observed, electrodes)
+            pooled = torch.cat([pooled, moments.to(pooled.dtype)], 1)
+        return pooled
+
     def analyse(self, x: Tensor) -> Tensor:
         """The mask-independent part of the features, always in full precision."""
         if torch.jit.is_scripting():
@@ -305,15 +338,20 @@ class ElectrodeGraphNetwork(nn.Module):
         pos: Tensor | None = None,
         ch_mask: Tensor | None = None,
         learn: bool = False,
+        augment: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Electrodes]:
         """Coefficients, node features, adjacency and electrodes of windows in µV.
 
-        ``learn``: drop electrodes, and add to the statistics, as in training.
+        ``learn``: add to the statistics. ``augment``: drop electrodes and segments.
         """
         x, electrodes = self.locate(x, pos, ch_mask)
-        if learn and self.electrode_dropout > 0:
-            electrodes = self._drop_electrodes(electrodes)
         observed = self.analyse(x)
+        if augment and self.electrode_dropout > 0:
+            electrodes = self._drop_electrodes(electrodes)
+        if augment and self.segment_dropout > 0:
+            observed = self._redraw_segments(observed)
+        if learn and self.moments is not None:
+            self.moments.observe(observed, electrodes)
         features = self.describe(observed, electrodes, learn)
         return observed, features, self.graph(x, features, electrodes), electrodes
 
@@ -324,22 +362,41 @@ class ElectrodeGraphNetwork(nn.Module):
         ch_mask: Tensor | None = None,
     ) -> Tensor:
         """Window embeddings (B, E) of windows (B, C, T) in µV."""
-        _, features, adjacency, electrodes = self.graph_of(
-            x, pos, ch_mask, self.training
+        observed, features, adjacency, electrodes = self.graph_of(
+            x, pos, ch_mask, self.training, self.training
         )
         nodes = self.encode(features, adjacency, electrodes)
-        return self.dropout(self.pool(nodes, electrodes))
+        return self.dropout(self.summarise(observed, nodes, electrodes))
 
     def _drop_electrodes(self, electrodes: Electrodes) -> Electrodes:
-        """Declare random electrodes missing, so that weights learn to do without."""
-        noise = torch.rand(electrodes.present.shape, device=electrodes.present.device)
-        noise = torch.where(electrodes.present, noise, torch.zeros_like(noise))
-        kept = noise >= self.electrode_dropout
-        best = noise == noise.max(dim=1, keepdim=True).values  # never all of them
-        present = electrodes.present & (kept | best)
-        return Electrodes(
-            electrodes.positions, electrodes.basis, electrodes.exists, present
+        """Declare electrodes missing, so that weights learn to do without.
+
+        In half of the windows they fail one by one, in the others with their
+        neighbours.
+        """
+        positions, basis, exists, present = electrodes
+        noise = torch.rand(present.shape, device=present.device)
+        together = torch.rand(present.shape[0], device=present.device) < 0.5
+        lost = failing_electrodes(
+            noise, self.electrode_dropout, present, positions, together
         )
+        return Electrodes(positions, basis, exists, present & ~lost)
+
+    def _redraw_segments(self, observed: Tensor) -> Tensor:
+        """Let segments give way to others of the same window (B, N, 2, S, F').
+
+        A bootstrap: a spectrum is seen with the noise that its few segments leave, each
+        time anew. Features that have averaged their segments stay as they are.
+        """
+        if observed.dim() != 5:
+            return observed
+        b, n, two, n_segments, n_freqs = observed.shape
+        size, device = [b, n_segments], observed.device
+        own = torch.arange(n_segments, device=device).expand(b, -1)
+        other = torch.randint(n_segments, size, device=device)
+        drawn = torch.rand(size, device=device) < self.segment_dropout
+        index = torch.where(drawn, other, own)[:, None, None, :, None]
+        return observed.gather(3, index.expand(-1, n, two, -1, n_freqs))
 
 
 def _has_place(positions: Tensor) -> Tensor:

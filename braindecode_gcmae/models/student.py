@@ -51,7 +51,13 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     activation : type of nn.Module
         Nonlinearity.
     drop_prob, electrode_dropout : float
-        Dropout of units, and of whole electrodes, in training.
+        Dropout of units, and of whole electrodes (one by one, or neighbours
+        together), in training.
+    segment_dropout : float
+        Probability that, in training, a Welch segment gives way to a random one of
+        the same window: spectra are seen with the noise they have.
+    second_moments : bool
+        Pool the correlations between electrodes beside the nodes.
 
     Raises
     ------
@@ -91,6 +97,8 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.25,
         electrode_dropout: float = 0.0,
+        segment_dropout: float = 0.5,
+        second_moments: bool = True,
     ):
         if n_chans is None and chs_info is None and ch_names is not None:
             n_chans = len(ch_names)
@@ -123,6 +131,8 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
             activation=activation,
             drop_prob=drop_prob,
             electrode_dropout=electrode_dropout,
+            segment_dropout=segment_dropout,
+            second_moments=second_moments,
         )
 
     @classmethod
@@ -144,4 +154,6 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
             "f_min": 8.0,
             "f_max": 14.0,
             "drop_prob": 0.1,
+            "segment_dropout": 0.0,
+            "second_moments": False,
         }

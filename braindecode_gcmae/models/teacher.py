@@ -4,7 +4,7 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ..encoders import GraphTransformerEncoder
-from ..features import ConnectivityFeatures, SpectralFeatures
+from ..features import SpectralFeatures, TemporalFeatures
 from ..graph import FunctionalGraph, MixedGraph
 from .base import ElectrodeGraphModel
 from .network import FlattenReadout, PositionReadout
@@ -18,8 +18,7 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     :bdg-light:`Graph Neural Network` :bdg-info:`Attention/Transformer`
     :bdg-dark-line:`Channel`
 
-    The architecture of :class:`~braindecode_gcmae.GCMAEStudent`, wider and deeper, with
-    functional connectivity among its node features.
+    The architecture of :class:`~braindecode_gcmae.GCMAEStudent`, wider and deeper.
 
     .. rubric:: From a window to a class
 
@@ -51,7 +50,13 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     activation : type of nn.Module
         Nonlinearity.
     drop_prob, electrode_dropout : float
-        Dropout of units, and of whole electrodes, in training.
+        Dropout of units, and of whole electrodes (one by one, or neighbours
+        together), in training.
+    segment_dropout : float
+        Probability that, in training, a Welch segment gives way to a random one of
+        the same window: spectra are seen with the noise they have.
+    second_moments : bool
+        Pool the correlations between electrodes beside the nodes.
 
     Raises
     ------
@@ -74,7 +79,7 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         sfreq: float | None = None,
         electrodes: list[str] | None = None,
         ch_names: list[str] | None = None,
-        features: type[nn.Module] = ConnectivityFeatures,
+        features: type[nn.Module] = TemporalFeatures,
         graph: type[nn.Module] = MixedGraph,
         encoder: type[nn.Module] = GraphTransformerEncoder,
         readout: type[nn.Module] = PositionReadout,
@@ -91,6 +96,8 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.25,
         electrode_dropout: float = 0.0,
+        segment_dropout: float = 0.5,
+        second_moments: bool = True,
     ):
         if n_chans is None and chs_info is None and ch_names is not None:
             n_chans = len(ch_names)
@@ -123,6 +130,8 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
             activation=activation,
             drop_prob=drop_prob,
             electrode_dropout=electrode_dropout,
+            segment_dropout=segment_dropout,
+            second_moments=second_moments,
         )
 
     @classmethod
@@ -144,4 +153,6 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
             "f_min": 8.0,
             "f_max": 14.0,
             "drop_prob": 0.1,
+            "segment_dropout": 0.0,
+            "second_moments": False,
         }

@@ -23,7 +23,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @property
     def _n_features_out(self) -> int:
         """Width of the embeddings, for scikit-learn's names of columns."""
-        return self._branch("student").model.network.readout.n_outputs
+        return self._branch("student").model.network.n_outputs
 
     @property
     def joint_(self) -> JointPretraining:

@@ -265,3 +265,11 @@ def test_a_checkpoint_without_a_digest_of_a_model_without_names(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.warns(UserWarning, match="no chs_info"):
         assert GCMAEStudent.from_pretrained(tmp_path).n_chans == 4
+
+
+def test_statistics_that_are_forgotten_are_those_of_a_new_model():
+    model, new = build(seed=1), build(seed=1)
+    model.train()(windows(8))
+    assert not same_weights(model, new)
+    model.reset_statistics()
+    assert same_weights(model, new)

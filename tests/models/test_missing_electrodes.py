@@ -263,8 +263,9 @@ def test_one_row_of_positions_serves_the_whole_batch():
 
 # -------------------------------------------------------- electrode dropout
 def test_electrode_dropout_acts_in_training_only_and_spares_one():
-    model, x = build(electrode_dropout=0.9, drop_prob=0.0), windows(64)
-    assert torch.equal(logits(model, x), logits(build(drop_prob=0.0), x))
+    still = {"drop_prob": 0.0, "segment_dropout": 0.0}
+    model, x = build(electrode_dropout=0.9, **still), windows(64)
+    assert torch.equal(logits(model, x), logits(build(**still), x))
     model.train()
     with fixed_seed(0):
         first = logits(model, x)
@@ -273,8 +274,8 @@ def test_electrode_dropout_acts_in_training_only_and_spares_one():
     assert not torch.equal(first, second)
     lonely = x.clone()
     lonely[:, 1:] = NAN  # the one electrode that is left is never dropped
-    certain = build(electrode_dropout=1.0, drop_prob=0.0).train()
+    certain = build(electrode_dropout=1.0, **still).train()
     with fixed_seed(0):
         kept = logits(certain, lonely)
-    plain = logits(build(drop_prob=0.0).train(), lonely)
+    plain = logits(build(**still).train(), lonely)
     torch.testing.assert_close(kept, plain)

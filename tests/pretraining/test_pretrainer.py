@@ -184,7 +184,7 @@ def test_transform_embeds_high_and_low_density_alike():
     net = fitted()
     x = windows(5)
     high = net.transform(x)
-    assert high.shape == (5, net.student_.network.readout.n_outputs)
+    assert high.shape == (5, net.student_.network.n_outputs)
     np.testing.assert_array_equal(high, net.transform(x[:, [2, 3, 4]]))
     assert net.transform_teacher(x).shape[0] == 5
     again = net.student_.eval()(torch.from_numpy(x), return_features=True)["features"]

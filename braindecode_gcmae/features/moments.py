@@ -1,0 +1,151 @@
+"""Second moments of a window over the head: which electrodes go together, how loud."""
+
+import torch
+from torch import Tensor, nn
+
+from .electrodes import Electrodes
+from .nodes import FeatureNorm, log_power
+
+__all__ = ["SecondMoments", "position_moments", "signed_topology"]
+
+
+def moments_unit() -> float:
+    """Unit of the moments: a linear head's optimiser moves all its weights at once."""
+    return 0.2
+
+
+def band_amplitude(freqs: Tensor, low: float, high: float) -> Tensor:
+    """Square root of a band's power response: one inside, falling off within 2 Hz."""
+    rise = torch.sigmoid(2 * (freqs - low) + 1)
+    return (rise * torch.sigmoid(2 * (high - freqs) + 1)).sqrt()
+
+
+def signed_topology(
+    observed: Tensor, amplitude: Tensor, present: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Correlations of the signals in a band, and their log powers.
+
+    .. math:: C_{ij} = \frac{1}{S} \sum_{sf} a(f)^2\, \Re X_{is}(f) \bar X_{js}(f),
+              \qquad R_{ij} = C_{ij} / \sqrt{C_{ii} C_{jj}}\ (i \ne j), \qquad
+              d_i = \log C_{ii}
+
+    Of aligned windows, whose covariance is near the identity, that is the matrix
+    logarithm of C to first order: what a tangent-space classifier sees.
+
+    Parameters
+    ----------
+    observed : Tensor, shape (B, N, 2, S, F')
+        Fourier coefficients of the segments, µV/sqrt(Hz).
+    amplitude : Tensor, shape (F',)
+        Response a of the band.
+    present : Tensor of bool, shape (B, N)
+        Electrodes with data. The others correlate with nobody, and their d is 0.
+
+    Returns
+    -------
+    Tensor, shape (B, N, N)
+        R, zero on the diagonal.
+    Tensor, shape (B, N)
+        d.
+
+    References
+    ----------
+    Barachant et al. (2012), https://doi.org/10.1109/TBME.2011.2172210
+    """
+    there = present[:, :, None, None, None]
+    rows = (torch.where(there, observed, 0.0) * amplitude).flatten(2)
+    total = rows.square().sum(-1)
+    rows = rows * total.clamp_min(1e-12).rsqrt().unsqueeze(-1)
+    off = 1 - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    correlation = rows @ rows.transpose(-1, -2) * off
+    power = log_power(total / observed.shape[3])
+    return correlation, torch.where(present, power, 0.0)
+
+
+def position_moments(topology: Tensor, basis: Tensor, present: Tensor) -> Tensor:
+    r"""Moments of a topology over the head, :math:`\Phi^T Z \Phi / N`.
+
+    A linear layer on them weights every pair of electrodes by a smooth function of
+    where the two are: what a quadratic form gives one montage, for every montage.
+
+    Parameters
+    ----------
+    topology : Tensor, shape (B, N, N)
+        Z, symmetric.
+    basis : Tensor, shape (B or 1, N, L)
+        Position basis functions.
+    present : Tensor of bool, shape (B, N)
+        Electrodes with data; N counts them.
+
+    Returns
+    -------
+    Tensor, shape (B, L * L)
+        Row by row.
+    """
+    there = present.unsqueeze(-1).to(basis.dtype)
+    phi = basis * there
+    n_present = there.sum(1, keepdim=True).clamp_min(1.0)
+    return (phi.transpose(1, 2) @ topology @ phi / n_present).flatten(1)
+
+
+class SecondMoments(nn.Module):
+    r"""How the signals of a band go together, pooled over the head.
+
+    The moments (:func:`position_moments`) of the correlations of all pairs of
+    electrodes, with their log powers on the diagonal (:func:`signed_topology`). Powers
+    alone do not see what two electrodes do together; with this, a linear head sees what
+    a tangent-space classifier sees, on any montage.
+
+    Parameters
+    ----------
+    freqs : Tensor, shape (F',)
+        Frequencies of the coefficients in Hz.
+    n_basis : int
+        Position basis functions per electrode, L.
+    low, high : float
+        Edges of the band in Hz; brought within ``freqs``. Few labels tell the powers of
+        one broad band and its correlations better than those of many narrow ones.
+    """
+
+    def __init__(
+        self, freqs: Tensor, n_basis: int, low: float = 8.0, high: float = 30.0
+    ):
+        super().__init__()
+        first, last = float(freqs[0]), float(freqs[-1])
+        if low >= last or high <= first:
+            low, high = first, last
+        self.band = max(low, first), min(high, last)
+        self.norm = FeatureNorm(1)
+        # A function of the sampling rate: not part of the weights.
+        amplitude = band_amplitude(freqs, *self.band)
+        self.register_buffer("amplitude", amplitude, persistent=False)
+        self.n_outputs = n_basis * n_basis
+
+    def observe(self, observed: Tensor, electrodes: Electrodes) -> None:
+        """Add the log powers of a batch to the statistics."""
+        power = self.topology(observed, electrodes)[1]
+        self.norm.observe(power.unsqueeze(-1), electrodes.present)
+
+    def topology(
+        self, observed: Tensor, electrodes: Electrodes
+    ) -> tuple[Tensor, Tensor]:
+        """Correlations (B, N, N) and log powers (B, N) of the band."""
+        return signed_topology(observed, self.amplitude, electrodes.present)
+
+    def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
+        """Moments (B, L * L), in the precision of the coefficients."""
+        if torch.jit.is_scripting():
+            moments = self.moments(observed, electrodes)
+        else:
+            with torch.autocast(observed.device.type, enabled=False):
+                moments = self.moments(observed, electrodes)
+        return moments
+
+    def moments(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
+        """The same, outside of autocast."""
+        present = electrodes.present
+        topology, power = self.topology(observed, electrodes)
+        loudness = 0.5 * self.norm(power.unsqueeze(-1)).squeeze(-1)
+        topology = topology + torch.diag_embed(torch.where(present, loudness, 0.0))
+        moments = position_moments(topology, electrodes.basis, present)
+        return moments_unit() * moments
