@@ -16,8 +16,8 @@ class Recipe:
     """Which stages a student goes through, and changed arguments of each stage.
 
     ``pretrain`` and ``distil`` switch the stages; ``teacher_pretrained`` tells
-    whether the teacher was pretrained too; with ``paper`` every part is what its
-    ``paper()`` gives.
+    whether the teacher was pretrained too; without ``pool`` the teacher is asked on
+    labelled windows alone; with ``paper`` every part is what its ``paper()`` gives.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Recipe:
     teacher: dict = field(default_factory=dict, hash=False)
     pretraining: dict = field(default_factory=dict, hash=False)
     distillation: dict = field(default_factory=dict, hash=False)
+    pool: bool = True
     paper: bool = False
 
     def settings(self):
@@ -89,6 +90,9 @@ DISTILLATION = tuple(
         ("LSP", {"lsp": 1.0}),
         ("G-CRD", {"gcrd": 1.0}),
     )
+) + (
+    Recipe("distil labelled", distil=True, pool=False),
+    Recipe("distil new teacher", distil=True, teacher_pretrained=False),
 )
 PRETRAINING = tuple(
     Recipe(f"pretrain {name}", pretrain=True, pretraining={"objective": name})
@@ -111,7 +115,7 @@ PAPER = (
     Recipe("paper scratch", paper=True),
     Recipe("paper pretrained", pretrain=True, paper=True),
     Recipe("paper both", pretrain=True, distil=True, paper=True),
-    Recipe("teacher, paper", paper=True),
+    Recipe("teacher paper", paper=True),
 )
 
 
@@ -259,7 +263,7 @@ def distillation(cell, recipe):
     from braindecode_gcmae import TopologyDistillation
 
     arguments = {"seed": cell.random_state, **recipe.distillation}
-    if cell.split.unlabelled:
+    if cell.split.unlabelled and recipe.pool:
         people = cell.split.unlabelled
         arguments["unlabelled"], _ = cell.stage("soft labels", people, "nested")
     distil = TopologyDistillation.paper if recipe.paper else TopologyDistillation

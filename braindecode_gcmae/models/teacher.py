@@ -4,7 +4,7 @@ from braindecode.models.base import EEGModuleMixin
 from torch import nn
 
 from ..encoders import GraphTransformerEncoder
-from ..features import SpectralFeatures, TemporalFeatures
+from ..features import ConnectivityFeatures, SpectralFeatures
 from ..graph import FunctionalGraph, MixedGraph
 from .base import ElectrodeGraphModel
 from .network import FlattenReadout, PositionReadout
@@ -18,7 +18,8 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     :bdg-light:`Graph Neural Network` :bdg-info:`Attention/Transformer`
     :bdg-dark-line:`Channel`
 
-    The architecture of :class:`~braindecode_gcmae.GCMAEStudent`, wider and deeper.
+    The architecture of :class:`~braindecode_gcmae.GCMAEStudent`, wider and deeper, with
+    functional connectivity among its node features.
 
     .. rubric:: From a window to a class
 
@@ -79,7 +80,7 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         sfreq: float | None = None,
         electrodes: list[str] | None = None,
         ch_names: list[str] | None = None,
-        features: type[nn.Module] = TemporalFeatures,
+        features: type[nn.Module] = ConnectivityFeatures,
         graph: type[nn.Module] = MixedGraph,
         encoder: type[nn.Module] = GraphTransformerEncoder,
         readout: type[nn.Module] = PositionReadout,
