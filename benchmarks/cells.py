@@ -42,10 +42,15 @@ class Budget:
         if self.teacher_size not in TEACHERS:
             raise ValueError(f"teacher_size is one of {list(TEACHERS)}")
 
-    def settings(self):
-        """What enters a cell's key; a teacher of default size adds nothing."""
+    def settings(self, *, pretrains=True, teaches=True):
+        """What enters a cell's key: what the method does not do decides nothing.
+
+        A teacher of default size adds nothing.
+        """
         out = asdict(self)
-        if self.teacher_size == "default":
+        if not pretrains:
+            del out["pretraining_epochs"], out["pretraining_batch"]
+        if not teaches or self.teacher_size == "default":
             del out["teacher_size"]
         return out
 

@@ -43,10 +43,15 @@ class Method:
     settings: dict = field(default_factory=dict, hash=False)
     network: bool = True
     all_electrodes: bool = True
+    pretrains: bool = False
+    teaches: bool = False
 
     def describe(self, budget):
         """Give the settings, with the budget where it matters."""
-        return {**self.settings, **(budget.settings() if self.network else {})}
+        if not self.network:
+            return dict(self.settings)
+        stages = {"pretrains": self.pretrains, "teaches": self.teaches}
+        return {**self.settings, **budget.settings(**stages)}
 
 
 @contextlib.contextmanager
@@ -221,7 +226,8 @@ def _registry():
         )
     for recipe in OURS + ABLATIONS + PAPER:
         run = partial(run_ours, recipe=recipe)
-        out.append(Method(recipe.name, run, recipe.settings()))
+        stages = {"pretrains": recipe.pretrains, "teaches": recipe.teaches}
+        out.append(Method(recipe.name, run, recipe.settings(), **stages))
     return {method.name: method for method in out}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import tempfile
+import tokenize
 import warnings
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -31,6 +33,22 @@ class Recipe:
     pool: bool = True
     paper: bool = False
 
+    @property
+    def is_teacher(self):
+        """Whether the teacher itself is scored."""
+        return self.name.startswith("teacher")
+
+    @property
+    def teaches(self):
+        """Whether there is a teacher, in pretraining or after it."""
+        return self.pretrain or self.distil or self.is_teacher
+
+    @property
+    def pretrains(self):
+        """Whether anything is pretrained."""
+        taught = self.distil or self.is_teacher
+        return self.pretrain or (taught and self.teacher_pretrained)
+
     def settings(self):
         """Everything but the name, and the state of the code, for the cell's key."""
         out = asdict(self)
@@ -39,14 +57,22 @@ class Recipe:
 
 
 def statements(text):
-    """Give what a source does: its syntax tree without docstrings and comments."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
+    """Give what a source does: its lines without docstrings, comments and blanks.
+
+    Lines, not syntax trees: those are written otherwise by each version of Python.
+    """
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(text)):
         body = getattr(node, "body", None)
         first = body[0] if isinstance(body, list) and body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            del body[0]
-    return ast.dump(tree)
+            for row in range(first.lineno, first.end_lineno + 1):
+                lines[row - 1] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 _CALLBACKS = ("answers.py", "distillation.py", "hooks.py")
@@ -249,7 +275,7 @@ def run_recipe(cell, recipe):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", message=".*transductive")
-        if recipe.name.startswith("teacher"):
+        if recipe.is_teacher:
             net, view = fitted_teacher(cell, recipe), "nested"
         else:
             # the student's own device: its electrodes alone, aligned on their own

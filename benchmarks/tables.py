@@ -21,6 +21,9 @@ N_RESAMPLES = 10_000
 def people_by_seed(rows, *, value="score"):
     """Arrange rows as an array (seeds, people), NaN where a cell is missing.
 
+    Seeds whose folds are not all there are left out, if others are whole: a mean over
+    some of the people says nothing about all of them.
+
     Returns
     -------
     values : array (S, P)
@@ -33,6 +36,10 @@ def people_by_seed(rows, *, value="score"):
     for row in rows:
         place = seeds.index(int(row["seed"])), people.index(int(row["person"]))
         out[place] = float(row[value]) if row[value] != "" else np.nan
+    whole = np.isfinite(out).all(1)
+    if whole.any():
+        out = out[whole]
+        seeds = [seed for seed, kept in zip(seeds, whole, strict=True) if kept]
     return out, people, seeds
 
 
@@ -110,7 +117,7 @@ def summarise(rows, metric="accuracy"):
     dict
         ``mean``, ``low``, ``high`` (95 % over people), ``sd_seeds`` (NaN for one
         seed), ``n_people``, ``n_seeds``, ``per_person`` {person: score},
-        ``seconds`` a cell, ``n_parameters``.
+        ``per_cell`` {(person, seed): score}, ``seconds`` a cell, ``n_parameters``.
     """
     scores, people, seeds = people_by_seed(rows)
     per_person = np.nanmean(scores, 0)
@@ -133,6 +140,11 @@ def summarise(rows, metric="accuracy"):
         "n_seeds": len(seeds),
         "n_windows": sum({r["person"]: int(r["n_windows"]) for r in rows}.values()),
         "per_person": dict(zip(people, per_person.tolist(), strict=True)),
+        "per_cell": {
+            (person, seed): float(scores[i, j])
+            for i, seed in enumerate(seeds)
+            for j, person in enumerate(people)
+        },
         "seconds": float(np.mean([float(row["seconds"]) for row in rows])),
         "n_parameters": int(rows[0]["n_parameters"]),
     }
@@ -144,15 +156,17 @@ def _auroc(decision, target):
 
 
 def compare(method, reference):
-    """Compare two summaries over the people they share.
+    """Compare two summaries over the people, and the seeds of each, that they share.
 
     Returns
     -------
     difference, (low, high), p
     """
-    common = sorted(set(method["per_person"]) & set(reference["per_person"]))
-    d = [method["per_person"][i] - reference["per_person"][i] for i in common]
-    d = np.array(d)
+    ours, theirs, by_person = method["per_cell"], reference["per_cell"], {}
+    for person, seed in sorted(ours.keys() & theirs.keys()):
+        gap = ours[person, seed] - theirs[person, seed]
+        by_person.setdefault(person, []).append(gap)
+    d = np.array([np.nanmean(gaps) for gaps in by_person.values()])
     return float(d.mean()), bootstrap_interval(d), sign_flip_test(d)
 
 

@@ -351,8 +351,36 @@ def test_every_named_method_exists_and_peers_share_one_budget():
         assert set(study.electrodes) <= set(electrodes.SETS)
         assert set(study.tasks) <= set(protocol.TASKS)
     described = [m.describe(budget) for m in methods.METHODS.values() if m.network]
-    for name in budget.settings():
+    for name in budget.settings(pretrains=False, teaches=False):
         assert len({settings[name] for settings in described}) == 1
+
+
+def test_stages_that_a_method_lacks_do_not_make_it_another_cell():
+    budget, longer = cells.Budget(), cells.Budget(pretraining_epochs=7)
+    small = cells.Budget(teacher_size="small")
+    changed = {
+        name: (
+            m.describe(budget) != m.describe(longer),
+            m.describe(small) != m.describe(budget),
+        )
+        for name, m in methods.METHODS.items()
+    }
+    assert changed["EEGNet"] == changed["scratch"] == changed["TS+LR"] == (False, False)
+    assert changed["teacher scratch"] == (False, True)
+    for name in ("teacher", "pretrained", "distilled", "both", "paper both"):
+        assert changed[name] == (True, True), name
+
+
+def test_a_seed_that_is_not_whole_counts_for_nothing_and_pairs_share_seeds():
+    def row(person, seed, score):
+        return {"person": person, "seed": seed, "score": score}
+
+    rows = [row(1, 0, 0.5), row(2, 0, 0.7), row(1, 1, 0.9)]
+    values, people, seeds = tables.people_by_seed(rows)
+    assert (values.tolist(), people, seeds) == ([[0.5, 0.7]], [1, 2], [0])
+    first = {"per_cell": {(1, 0): 0.6, (1, 1): 1.0, (2, 0): 0.5}}
+    second = {"per_cell": {(1, 0): 0.5, (2, 0): 0.5, (2, 1): 0.0}}
+    assert tables.compare(first, second)[0] == pytest.approx(0.05)
 
 
 def test_a_smaller_teacher_is_another_cell_and_an_unknown_one_is_refused():
