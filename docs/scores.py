@@ -7,7 +7,7 @@ pages include.
 
 from pathlib import Path
 
-STUDIES = ("main", "tasks", "ablations", "density")
+STUDIES = ("main", "tasks")
 
 
 def cells(rows):
@@ -50,6 +50,24 @@ def table(place, found, metric):
     return "\n".join([*lines, ""])
 
 
+def ablation_tables(places):
+    """One reST table a family of ablations and electrode set."""
+    from benchmarks.ablations import HEAD, variants
+
+    lines = []
+    for (_, electrodes, regime), methods in places.items():
+        for family, rows in variants(methods).items():
+            lines += [
+                f".. csv-table:: {family}: {electrodes}, {regime} labels",
+                f"    :header: {', '.join(HEAD)}",
+                "",
+            ]
+            for row in rows:
+                lines.append("    " + ", ".join(f'"{cell}"' for cell in row))
+            lines.append("")
+    return "\n".join(lines)
+
+
 def missing_tables(rows):
     """Tables of accuracy by number of failed electrodes, one a pattern."""
     from benchmarks.missing import DROPPED, PATTERNS, by_person, losses
@@ -84,6 +102,7 @@ def replace(target, text):
 
 def write(app):
     """Write the tables before Sphinx reads the pages."""
+    from benchmarks.ablations import study as ablations
     from benchmarks.cells import read_rows
     from benchmarks.missing import read
     from benchmarks.protocol import TASKS
@@ -101,6 +120,9 @@ def write(app):
                 parts.append(table(place, found, TASKS[place[0]].metric))
         text = "\n".join(parts) or "Not run yet.\n"
         replace(folder / f"scores_{study}.inc", text)
+    places = ablations(results / "main.csv", results / "ablations.csv")
+    text = ablation_tables(places) or "Not run yet.\n"
+    replace(folder / "scores_ablations.inc", text)
     rows = read(results / "missing.csv")
     text = missing_tables(rows) if rows else "Not run yet.\n"
     replace(folder / "scores_missing.inc", text)

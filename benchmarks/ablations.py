@@ -1,0 +1,136 @@
+"""The paper's ablations, one part changed at a time, each against the student alone.
+
+    python -m benchmarks.ablations        # results/ablations.md from the stored rows
+
+Variants are paired with the student from scratch on the people and seeds that both
+have. The default variant of each family comes from the rows of the main study.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.cells import read_rows
+from benchmarks.rows import RESULTS, description, line
+from benchmarks.tables import compare, conditions, latest_code, summarise
+
+REFERENCE = "scratch"
+FAMILIES = {
+    "distillation (Table 3)": {
+        "none": "scratch",
+        "soft labels": "distil logits",
+        "GTD": "distil GTD",
+        "both (default)": "distilled",
+        "both, on labelled windows alone": "distil labelled",
+        "both, teacher not pretrained": "distil new teacher",
+        "LSP": "distil LSP",
+        "G-CRD": "distil G-CRD",
+    },
+    "pretraining (Table 4)": {
+        "none": "scratch",
+        "contrast": "pretrain contrast",
+        "reconstruction": "pretrain reconstruction",
+        "one after the other": "pretrain sequential",
+        "joint (default)": "pretrained",
+    },
+    "masked nodes (Fig. 8)": {
+        "25 %": "masked 0.25",
+        "50 % (default)": "pretrained",
+        "75 %": "masked 0.75",
+    },
+    "connectivity (Table 9)": {
+        "mixed (default)": "scratch",
+        "correlation": "graph Functional",
+        "coherence": "graph Coherence",
+        "distance": "graph Geometric",
+        "learned": "graph Learned",
+    },
+    "band (Table 10)": {
+        "5-35 Hz (default)": "scratch",
+        "theta, 4-8 Hz": "band 4-8 Hz",
+        "alpha, 8-14 Hz": "band 8-14 Hz",
+        "beta, 14-30 Hz": "band 14-30 Hz",
+    },
+    "the paper's own setting": {
+        "scratch": "paper scratch",
+        "pretrained": "paper pretrained",
+        "pretrained and distilled": "paper both",
+    },
+}
+HEAD = ("variant", "accuracy %", "95 % CI", "seeds", "against scratch", "95 % CI")
+
+
+def variants(methods):
+    """Rows of each family whose variants have been run for all the people.
+
+    Parameters
+    ----------
+    methods : dict
+        Method to its CSV rows, of one condition.
+
+    Returns
+    -------
+    dict
+        Family to a list of tuples of text, as in ``HEAD``.
+    """
+    found = {name: summarise(rows) for name, rows in methods.items()}
+    reference = found.get(REFERENCE)
+    out = {}
+    for family, members in FAMILIES.items():
+        known = {
+            label: found[name]
+            for label, name in members.items()
+            if reference
+            and name in found
+            and found[name]["n_people"] == reference["n_people"]
+        }
+        if set(known) - {"none"} and any(n != REFERENCE for n in members.values()):
+            out[family] = [_cells(label, s, reference) for label, s in known.items()]
+    return {family: rows for family, rows in out.items() if len(rows) > 1}
+
+
+def _cells(label, summary, reference):
+    mean, low, high = (100 * summary[k] for k in ("mean", "low", "high"))
+    score = label, f"{mean:.1f}", f"{low:.1f} to {high:.1f}", str(summary["n_seeds"])
+    if summary is reference:
+        return (*score, "", "")
+    gap, (low, high), _ = compare(summary, reference)
+    return (*score, f"{100 * gap:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}")
+
+
+def study(*files):
+    """Newest rows of the study's CSVs by condition, left v. right fist alone."""
+    rows = latest_code([row for file in files for row in read_rows(file)])
+    places = conditions(rows)
+    return {place: own for place, own in places.items() if place[0] == "left-right"}
+
+
+def markdown(places):
+    """One table a family and electrode set."""
+    parts = ["# Ablations", "", description(__doc__), ""]
+    for (_, electrodes, regime), methods in places.items():
+        for family, rows in variants(methods).items():
+            n_people = summarise(methods[REFERENCE])["n_people"]
+            parts += [
+                f"## {family}: {electrodes}, {regime} labels, {n_people} people",
+                "",
+                line(HEAD),
+                line(["---"] * len(HEAD)),
+                *(line(row) for row in rows),
+                "",
+            ]
+    return "\n".join(parts)
+
+
+def main(arguments=None):
+    """Write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations")
+    parser.add_argument("--out", type=Path, default=RESULTS / "ablations.md")
+    options = parser.parse_args(arguments)
+    places = study(RESULTS / "main.csv", RESULTS / "ablations.csv")
+    options.out.write_text(markdown(places), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
