@@ -11,6 +11,7 @@ from braindecode_gcmae.encoders import (
     ChebyshevConvolution,
     ChebyshevEncoder,
     ConvolutionEncoder,
+    Dropout,
     GraphDecoder,
     GraphTransformerEncoder,
     build_encoder,
@@ -391,3 +392,15 @@ def test_a_convolution_sees_each_window_s_own_edges():
     torch.testing.assert_close(
         encoder(h, adjacency, exists), expected, rtol=0, atol=1e-10
     )
+
+
+def test_dropout_is_no_operation_in_inference_and_torchs_in_training():
+    x = torch.randn(64, 8)
+    dropout = Dropout(0.5)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ours = dropout(x)
+        torch.manual_seed(0)
+        theirs = torch.nn.Dropout(0.5)(x)
+    assert torch.equal(ours, theirs)
+    assert dropout.eval()(x) is x
