@@ -155,6 +155,18 @@ def _auroc(decision, target):
     return area_under_curve(decision[known], target[known])
 
 
+def paired(scores, reference):
+    """Compare scores {person: score} with a reference's, over the people of both.
+
+    Returns
+    -------
+    difference, (low, high), p
+    """
+    common = sorted(scores.keys() & reference.keys())
+    d = np.array([scores[person] - reference[person] for person in common])
+    return float(d.mean()), bootstrap_interval(d), sign_flip_test(d)
+
+
 def compare(method, reference):
     """Compare two summaries over the people, and the seeds of each, that they share.
 
@@ -162,12 +174,14 @@ def compare(method, reference):
     -------
     difference, (low, high), p
     """
-    ours, theirs, by_person = method["per_cell"], reference["per_cell"], {}
-    for person, seed in sorted(ours.keys() & theirs.keys()):
-        gap = ours[person, seed] - theirs[person, seed]
-        by_person.setdefault(person, []).append(gap)
-    d = np.array([np.nanmean(gaps) for gaps in by_person.values()])
-    return float(d.mean()), bootstrap_interval(d), sign_flip_test(d)
+    common = method["per_cell"].keys() & reference["per_cell"].keys()
+    means = []
+    for cells in (method["per_cell"], reference["per_cell"]):
+        by_person = {}
+        for person, seed in sorted(common):
+            by_person.setdefault(person, []).append(cells[person, seed])
+        means.append({p: float(np.nanmean(own)) for p, own in by_person.items()})
+    return paired(*means)
 
 
 def conditions(rows):

@@ -186,7 +186,9 @@ def test_starts_differ_in_their_bodies_and_in_nothing_else(pretrained_on):
     pretrained, renewed = states["pretrained"], states["restandardised"]
     changed = {k for k in renewed if not torch.equal(renewed[k], pretrained[k])}
     assert changed == {
-        f"network.norm.{k}" for k in ("windows", "count", "mean", "square")
+        f"network.{part}norm.{k}"
+        for part in ("", "moments.")
+        for k in ("windows", "count", "mean", "square")
     }
     assert pretrained["network.norm.windows"] > 0 == renewed["network.norm.windows"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import transfer
 from benchmarks.rows import description, grouped, line, person_scores
-from benchmarks.tables import compare, holm
+from benchmarks.tables import holm, paired
 from benchmarks.transfer.settings import REFERENCE, SETTINGS, Setting
 
 
@@ -50,8 +50,7 @@ class Contrast:
 
 def contrast(setting, n_labelled, start, scratch, scores):
     """Compare two starts by their {person: score}; p is not corrected yet."""
-    compared = {"per_person": scores}, {"per_person": scratch}
-    difference, (low, high), p = compare(*compared)
+    difference, (low, high), p = paired(scores, scratch)
     gain = np.array([scores[person] - scratch[person] for person in scores])
     means = (np.mean(list(own.values())) for own in (scratch, scores))
     points = (100 * float(value) for value in (*means, difference, low, high))

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import which_electrodes
 from benchmarks.rows import description, grouped, line, person_scores
-from benchmarks.tables import bootstrap_interval, compare, holm
+from benchmarks.tables import bootstrap_interval, holm, paired
 from benchmarks.which_electrodes.choice import PRESETS, RANDOM, SIZES, STRATEGIES
 from benchmarks.which_electrodes.study import DECODERS, place_of
 
@@ -64,10 +64,7 @@ def comparisons(scores, reference):
         Strategy to (difference, (low, high), p after Holm's correction).
     """
     others = [name for name in scores if name != reference]
-    pairs = [
-        compare({"per_person": scores[name]}, {"per_person": scores[reference]})
-        for name in others
-    ]
+    pairs = [paired(scores[name], scores[reference]) for name in others]
     corrected = holm([p for _, _, p in pairs]) if pairs else []
     return {
         name: (difference, interval, float(p))
