@@ -31,7 +31,8 @@ from benchmarks.rows import RESULTS, description, read, write
 COLUMNS = "data seed fold network repair pattern dropped person score".split()
 NETWORKS = {
     "student": {},
-    "student, electrode dropout": {"electrode_dropout": 0.25},
+    "student, electrode dropout 0.25": {"electrode_dropout": 0.25},
+    "student, electrode dropout 0.4": {"electrode_dropout": 0.4},
     "EEGNet": {},
     "ShallowFBCSPNet": {},
 }
@@ -105,14 +106,14 @@ def trained(name, study, X, rows, seed):
         return net.fit(X[rows], study.y[rows])
 
 
-def fold_rows(study, fold, test, seed):
+def fold_rows(study, fold, test, seed, networks=tuple(NETWORKS)):
     """One CSV row per network, repair, pattern, number and test person."""
     positions = np.array([study.chs_info[row]["loc"][:3] for row in study.kept])
     raw = np.ascontiguousarray(study.X[:, study.kept])
     nothing = np.array([], int)
     whole = repaired(raw, study.recording, nothing, "missing", positions)
     training = study.rows([p for p in study.people if p not in test])
-    for name in NETWORKS:
+    for name in networks:
         net = trained(name, study, whole, training, seed)
         student = name.startswith("student")
         repairs = ["missing"] if student else ["zeros", "splines"]
@@ -134,9 +135,13 @@ def run(data, seeds, path):
         for fold, test in enumerate(folds):
             rows = read(path)
             where = study.name, str(seed), str(fold)
-            if any((r["data"], r["seed"], r["fold"]) == where for r in rows):
+            done = {
+                r["network"] for r in rows if (r["data"], r["seed"], r["fold"]) == where
+            }
+            wanted = [name for name in NETWORKS if name not in done]
+            if not wanted:
                 continue
-            rows += fold_rows(study, fold, test, seed)
+            rows += fold_rows(study, fold, test, seed, wanted)
             write(path, rows, COLUMNS)
             sys.stdout.write(f"{data} seed {seed} fold {fold + 1}/{N_FOLDS}\n")
             sys.stdout.flush()

@@ -1,6 +1,8 @@
 """Electrodes fail as they are said to, and peers get them back as MNE would."""
 
 import mne
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,28 @@ def test_a_loss_is_a_difference_of_the_same_people():
     ]
     numbers = missing.by_person(rows)["d", "EEGNet, zeros"]["random"]
     assert missing.losses(numbers) == pytest.approx([0.2, 0.1])
+
+
+def test_finished_networks_are_skipped_and_a_new_one_is_run_alone(
+    tmp_path, monkeypatch
+):
+    people = list(range(10))
+    study = SimpleNamespace(name="tiny", people=people)
+    monkeypatch.setattr(missing, "load", lambda *given: study)
+    asked = []
+
+    def fold_rows(study, fold, test, seed, networks):
+        asked.append(tuple(networks))
+        for name in networks:
+            values = study.name, seed, fold, name, "missing", "left", 0, test[0], "0.5"
+            yield dict(zip(missing.COLUMNS, values, strict=True))
+
+    monkeypatch.setattr(missing, "fold_rows", fold_rows)
+    path = tmp_path / "rows.csv"
+    monkeypatch.setattr(missing, "NETWORKS", {"old": {}})
+    missing.run("tiny", 1, path)
+    monkeypatch.setattr(missing, "NETWORKS", {"old": {}, "new": {}})
+    missing.run("tiny", 1, path)
+    missing.run("tiny", 1, path)
+    assert asked == [("old",)] * 5 + [("new",)] * 5
+    assert len(missing.read(path)) == 10
