@@ -1,6 +1,6 @@
 """Which nodes and edges are hidden, and the randomness that decides it.
 
-Everything random in training comes from :func:`counter_uniform`: a number is a
+Everything random in pretraining comes from :func:`counter_uniform`: a number is a
 function of (seed, epoch, sample, stream, element) and of nothing else, so it is
 the same with any batch size, number of workers, device or interruption.
 """
@@ -208,8 +208,9 @@ def failing_electrodes(
     """Choose, per window, which electrodes fail: each by itself, or neighbours.
 
     Every present electrode fails with probability ``ratio``; the one of largest noise
-    never does. Where ``together``, as many fail as otherwise would, but those nearest
-    to a random one: a pulled cable, dried gel, a cap that lifts on one side.
+    never does. Where ``together``, as many fail as otherwise would, but a random one
+    and those nearest to it: a pulled cable, dried gel, a cap that lifts on one side.
+    One electrode always stays.
 
     Parameters
     ----------
@@ -228,12 +229,14 @@ def failing_electrodes(
     Tensor, shape (B, N), bool
         True = fails; never True for an absent node.
     """
-    spared = torch.where(present, noise, -1.0).argmax(1, keepdim=True)
+    _check_ratio(ratio)
+    largest = torch.where(present, noise, -1.0).argmax(1, keepdim=True)
     fails = present & (noise < ratio)
-    fails = fails.scatter(1, spared, False)
-    # Which electrode has the largest noise says nothing about how many fail.
+    fails = fails.scatter(1, largest, False)
+    # Which electrode has the largest noise says nothing about how many fail: it is the
+    # random one.
     positions = positions.expand(noise.shape[0], -1, -1)
-    centre = positions.gather(1, spared.unsqueeze(-1).expand(-1, -1, 3))
+    centre = positions.gather(1, largest.unsqueeze(-1).expand(-1, -1, 3))
     gap = (positions - centre).square().sum(-1)
     far = torch.where(torch.isfinite(gap), gap, 1.0 + noise)  # beyond any head
     near = _lowest(far, present, fails.sum(1))

@@ -1,8 +1,8 @@
 """Electrodes fail as they are said to, and peers get them back as MNE would."""
 
-import mne
 from types import SimpleNamespace
 
+import mne
 import numpy as np
 import pytest
 

@@ -4,13 +4,17 @@ import torch
 from torch import Tensor, nn
 
 from .electrodes import Electrodes
-from .nodes import FeatureNorm, log_power
+from .nodes import FeatureNorm, log_power, with_data
 
 __all__ = ["SecondMoments", "position_moments", "signed_topology"]
 
 
 def moments_unit() -> float:
-    """Unit of the moments: a linear head's optimiser moves all its weights at once."""
+    """Unit of the moments.
+
+    An optimiser's step moves the head's weights of all L^2 moments at once: in this
+    unit it changes little of what the head says, and few labels do not overturn it.
+    """
     return 0.2
 
 
@@ -18,6 +22,22 @@ def band_amplitude(freqs: Tensor, low: float, high: float) -> Tensor:
     """Square root of a band's power response: one inside, falling off within 2 Hz."""
     rise = torch.sigmoid(2 * (freqs - low) + 1)
     return (rise * torch.sigmoid(2 * (high - freqs) + 1)).sqrt()
+
+
+def band_rows(
+    observed: Tensor, amplitude: Tensor, present: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Coefficients of the band in a row for each electrode, and their squared length.
+
+    (B, N, 2, S, F') -> (B, N, 2 S F'), (B, N); zero where there are no data.
+    """
+    rows = (with_data(observed, present) * amplitude).flatten(2)
+    return rows, rows.square().sum(-1)
+
+
+def log_powers(total: Tensor, n_segments: int, present: Tensor) -> Tensor:
+    """Log power of the band from squared lengths (B, N); 0 where there are no data."""
+    return torch.where(present, log_power(total / n_segments), 0.0)
 
 
 def signed_topology(
@@ -52,14 +72,11 @@ def signed_topology(
     ----------
     Barachant et al. (2012), https://doi.org/10.1109/TBME.2011.2172210
     """
-    there = present[:, :, None, None, None]
-    rows = (torch.where(there, observed, 0.0) * amplitude).flatten(2)
-    total = rows.square().sum(-1)
+    rows, total = band_rows(observed, amplitude, present)
     rows = rows * total.clamp_min(1e-12).rsqrt().unsqueeze(-1)
     off = 1 - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
     correlation = rows @ rows.transpose(-1, -2) * off
-    power = log_power(total / observed.shape[3])
-    return correlation, torch.where(present, power, 0.0)
+    return correlation, log_powers(total, observed.shape[3], present)
 
 
 def position_moments(topology: Tensor, basis: Tensor, present: Tensor) -> Tensor:
@@ -92,9 +109,10 @@ class SecondMoments(nn.Module):
     r"""How the signals of a band go together, pooled over the head.
 
     The moments (:func:`position_moments`) of the correlations of all pairs of
-    electrodes, with their log powers on the diagonal (:func:`signed_topology`). Powers
-    alone do not see what two electrodes do together; with this, a linear head sees what
-    a tangent-space classifier sees, on any montage.
+    electrodes, with half of their standardised log powers on the diagonal
+    (:func:`signed_topology`), in the unit of :func:`moments_unit`. Powers alone do not
+    see what two electrodes do together; with this, a linear head sees what a
+    tangent-space classifier sees, on any montage.
 
     Parameters
     ----------
@@ -123,14 +141,10 @@ class SecondMoments(nn.Module):
 
     def observe(self, observed: Tensor, electrodes: Electrodes) -> None:
         """Add the log powers of a batch to the statistics."""
-        power = self.topology(observed, electrodes)[1]
-        self.norm.observe(power.unsqueeze(-1), electrodes.present)
-
-    def topology(
-        self, observed: Tensor, electrodes: Electrodes
-    ) -> tuple[Tensor, Tensor]:
-        """Correlations (B, N, N) and log powers (B, N) of the band."""
-        return signed_topology(observed, self.amplitude, electrodes.present)
+        present = electrodes.present
+        _, total = band_rows(observed, self.amplitude, present)
+        power = log_powers(total, observed.shape[3], present)
+        self.norm.observe(power.unsqueeze(-1), present)
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Moments (B, L * L), in the precision of the coefficients."""
@@ -144,7 +158,7 @@ class SecondMoments(nn.Module):
     def moments(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """The same, outside of autocast."""
         present = electrodes.present
-        topology, power = self.topology(observed, electrodes)
+        topology, power = signed_topology(observed, self.amplitude, present)
         loudness = 0.5 * self.norm(power.unsqueeze(-1)).squeeze(-1)
         topology = topology + torch.diag_embed(torch.where(present, loudness, 0.0))
         moments = position_moments(topology, electrodes.basis, present)

@@ -20,7 +20,7 @@ def log_power(power: Tensor, floor: float = 1e-6) -> Tensor:
     return torch.log(power.clamp_min(0.0) + floor)
 
 
-def _with_data(observed: Tensor, present: Tensor) -> Tensor:
+def with_data(observed: Tensor, present: Tensor) -> Tensor:
     """Zeros in the place of nodes (B, N) without data, be they NaN, in (B, N, ...)."""
     present = present.reshape(list(present.shape) + [1] * (observed.dim() - 2))
     return torch.where(present, observed, 0.0)
@@ -186,7 +186,7 @@ class SpectralFeatures(nn.Module):
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log-PSD, (B, N, F)."""
-        return log_power(_with_data(observed, electrodes.present))
+        return log_power(with_data(observed, electrodes.present))
 
 
 class TemporalFeatures(nn.Module):
@@ -255,7 +255,8 @@ class TemporalFeatures(nn.Module):
 
         Their mean is what few windows tell best; what single bands say is learned.
         """
-        start = weight.std() * torch.randn(len(weight), len(self.mixing), 1)
+        spread = weight.std() if weight.numel() > 1 else weight.abs()
+        start = spread * torch.randn(len(weight), len(self.mixing), 1)
         weight.copy_(start.expand(-1, -1, len(self.centres)).flatten(1))
 
     def observe(self, x: Tensor) -> Tensor:
@@ -294,7 +295,7 @@ class TemporalFeatures(nn.Module):
 
     def power(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Band power in µV²/Hz of each segment, (B, g, N, S, b)."""
-        observed = _with_data(observed, electrodes.present)
+        observed = with_data(observed, electrodes.present)
         b, n, two, n_segments, n_freqs = observed.shape
         filters = self.filters(electrodes)
         mixed = torch.bmm(filters.flatten(1, 2), observed.flatten(2))
@@ -338,7 +339,7 @@ class CombinedFeatures(nn.Module):
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log-PSD and log band powers, (B, N, F)."""
-        observed = _with_data(observed, electrodes.present)
+        observed = with_data(observed, electrodes.present)
         power = observed.square().sum(2).mean(2)
         temporal = self.temporal(observed, electrodes)
         return torch.cat([log_power(power), temporal], -1)

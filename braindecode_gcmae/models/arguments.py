@@ -86,8 +86,9 @@ def _sizes(a: dict) -> dict[str, float]:
         "segment_seconds, sfreq and f_max": 2 * segment * lines,
         "n_bands, n_filters and emb_dim": features * a["emb_dim"],
         "n_filters and position_degree": a["n_filters"] * basis**2,
-        "n_outputs, n_chans and emb_dim": a["emb_dim"]
-        * max(a["n_chans"], basis)
+        "n_outputs, n_chans, emb_dim and position_degree": (
+            a["emb_dim"] * max(a["n_chans"], basis) + basis**2
+        )
         * a.get("n_outputs", 1),
     }
 

@@ -25,8 +25,9 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
 
     Fourier coefficients of the window; log powers after learned temporal filters and
     signed graph filters; electrode graph; attention over electrodes with the graph as
-    a bias; pooling by position; ``final_layer``. No weight depends on the number of
-    channels or samples, none on the sampling rate.
+    a bias; pooling by position, the correlations between electrodes beside the nodes;
+    ``final_layer``. No weight depends on the number of channels or samples, none on the
+    sampling rate.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         Nonlinearity.
     drop_prob, electrode_dropout : float
         Dropout of units, and of whole electrodes (one by one, or neighbours
-        together), in training.
+        together), in training with labels; pretraining drops nodes by itself.
     segment_dropout : float
         Probability that, in training, a Welch segment gives way to a random one of
         the same window: spectra are seen with the noise they have.
