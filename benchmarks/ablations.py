@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.cells import read_rows
 from benchmarks.rows import RESULTS, description, line
-from benchmarks.tables import compare, conditions, latest_code, summarise
+from benchmarks.tables import compare, conditions, latest_code, one_setting, whole
 
 REFERENCE = "scratch"
 FAMILIES = {
@@ -52,12 +52,14 @@ FAMILIES = {
         "alpha, 8-14 Hz": "band 8-14 Hz",
         "beta, 14-30 Hz": "band 14-30 Hz",
     },
-    "the paper's own setting": {
-        "scratch": "paper scratch",
-        "pretrained": "paper pretrained",
-        "pretrained and distilled": "paper both",
+    "the paper's own setting, paper()": {
+        "our student": "scratch",
+        "the paper's student": "paper scratch",
+        "the paper's, pretrained": "paper pretrained",
+        "the paper's, pretrained and distilled": "paper both",
     },
 }
+FILES = tuple(RESULTS / f"{name}.csv" for name in ("ablations", "paper", "main"))
 HEAD = ("variant", "accuracy %", "95 % CI", "seeds", "against scratch", "95 % CI")
 
 
@@ -74,20 +76,13 @@ def variants(methods):
     dict
         Family to a list of tuples of text, as in ``HEAD``.
     """
-    found = {name: summarise(rows) for name, rows in methods.items()}
-    reference = found.get(REFERENCE)
-    out = {}
+    found = whole(methods)
+    reference, out = found.get(REFERENCE), {}
     for family, members in FAMILIES.items():
-        known = {
-            label: found[name]
-            for label, name in members.items()
-            if reference
-            and name in found
-            and found[name]["n_people"] == reference["n_people"]
-        }
-        if set(known) - {"none"} and any(n != REFERENCE for n in members.values()):
+        known = {label: found[name] for label, name in members.items() if name in found}
+        if reference and len(known) > 1:
             out[family] = [_cells(label, s, reference) for label, s in known.items()]
-    return {family: rows for family, rows in out.items() if len(rows) > 1}
+    return out
 
 
 def _cells(label, summary, reference):
@@ -99,10 +94,13 @@ def _cells(label, summary, reference):
     return (*score, f"{100 * gap:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}")
 
 
-def study(*files):
-    """Newest rows of the study's CSVs by condition, left v. right fist alone."""
+def study(files=FILES):
+    """Newest rows of the studies by condition, left v. right fist alone.
+
+    Of a cell that stands in several files that of the last one counts.
+    """
     rows = latest_code([row for file in files for row in read_rows(file)])
-    places = conditions(rows)
+    places = conditions(one_setting(rows))
     return {place: own for place, own in places.items() if place[0] == "left-right"}
 
 
@@ -111,7 +109,7 @@ def markdown(places):
     parts = ["# Ablations", "", description(__doc__), ""]
     for (_, electrodes, regime), methods in places.items():
         for family, rows in variants(methods).items():
-            n_people = summarise(methods[REFERENCE])["n_people"]
+            n_people = whole(methods)[REFERENCE]["n_people"]
             parts += [
                 f"## {family}: {electrodes}, {regime} labels, {n_people} people",
                 "",
@@ -128,8 +126,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations")
     parser.add_argument("--out", type=Path, default=RESULTS / "ablations.md")
     options = parser.parse_args(arguments)
-    places = study(RESULTS / "main.csv", RESULTS / "ablations.csv")
-    options.out.write_text(markdown(places), "utf-8")
+    options.out.write_text(markdown(study()), "utf-8")
 
 
 if __name__ == "__main__":

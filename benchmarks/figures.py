@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.cells import read_rows
 from benchmarks.protocol import TASKS
-from benchmarks.tables import conditions, latest_code, one_setting, summarise
+from benchmarks.tables import conditions, latest_code, one_setting, whole
 
 # Okabe and Ito's palette and a marker each: readable without colour
 COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #999999".split()
@@ -32,7 +32,7 @@ def plot_methods(methods, metric="accuracy", *, ax=None, title=""):
     """
     import matplotlib.pyplot as plt
 
-    table = {name: summarise(rows, metric) for name, rows in methods.items()}
+    table = whole(methods, metric)
     order = sorted(table, key=lambda name: table[name]["mean"])
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 0.35 * len(order) + 1.2))
@@ -71,8 +71,8 @@ def density_curves(rows, *, task="left-right", regime="few", order=None):
     for (found, electrodes, labels), methods in conditions(one_setting(rows)).items():
         if (found, labels) != (task, regime) or (order and electrodes not in order):
             continue
-        for name, own in methods.items():
-            point = int(own[0]["n_electrodes"]), summarise(own, TASKS[task].metric)
+        for name, summary in whole(methods, TASKS[task].metric).items():
+            point = int(methods[name][0]["n_electrodes"]), summary
             out.setdefault(name, []).append(point)
     return {name: sorted(points, key=lambda p: p[0]) for name, points in out.items()}
 

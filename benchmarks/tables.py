@@ -144,6 +144,7 @@ def summarise(rows, metric="accuracy"):
             (person, seed): float(scores[i, j])
             for i, seed in enumerate(seeds)
             for j, person in enumerate(people)
+            if np.isfinite(scores[i, j])
         },
         "seconds": float(np.mean([float(row["seconds"]) for row in rows])),
         "n_parameters": int(rows[0]["n_parameters"]),
@@ -161,8 +162,15 @@ def paired(scores, reference):
     Returns
     -------
     difference, (low, high), p
+
+    Raises
+    ------
+    ValueError
+        If they have no person in common.
     """
     common = sorted(scores.keys() & reference.keys())
+    if not common:
+        raise ValueError("nothing to compare: no person has both scores")
     d = np.array([scores[person] - reference[person] for person in common])
     return float(d.mean()), bootstrap_interval(d), sign_flip_test(d)
 
@@ -180,7 +188,7 @@ def compare(method, reference):
         by_person = {}
         for person, seed in sorted(common):
             by_person.setdefault(person, []).append(cells[person, seed])
-        means.append({p: float(np.nanmean(own)) for p, own in by_person.items()})
+        means.append({p: float(np.mean(own)) for p, own in by_person.items()})
     return paired(*means)
 
 
@@ -207,20 +215,31 @@ def latest_code(rows):
 
 
 def one_setting(rows):
-    """Refuse rows of one method under two settings: a mean of both means nothing."""
-    columns = "task", "electrodes", "method", "regime", "fold", "seed"
+    """Refuse a method under two settings, and methods of ours of two code states.
+
+    A mean of both, or a difference between them, means nothing.
+    """
+    columns = "task", "electrodes", "regime", "method", "fold", "seed"
     settings, codes = {}, {}
     for row in rows:
         settings.setdefault(tuple(row[c] for c in columns), set()).add(row["key"])
         code = json.loads(row["config"]).get("settings", {}).get("code")
-        codes.setdefault(tuple(row[c] for c in columns[:4]), set()).add(code)
+        if code is not None:
+            codes.setdefault(tuple(row[c] for c in columns[:3]), set()).add(code)
     mixed = [place for place, keys in settings.items() if len(keys) > 1]
     if mixed:
         raise ValueError(f"{len(mixed)} cells have two settings, such as {mixed[0]}")
     mixed = [place for place, found in codes.items() if len(found) > 1]
     if mixed:
-        raise ValueError(f"folds or seeds of two states of the code in {mixed}: rerun")
+        raise ValueError(f"cells of two states of the code in {mixed}: rerun")
     return rows
+
+
+def whole(methods, metric="accuracy"):
+    """Summaries of the methods that have been run for all the people of a condition."""
+    found = {name: summarise(rows, metric) for name, rows in methods.items()}
+    most = max((s["n_people"] for s in found.values()), default=0)
+    return {name: s for name, s in found.items() if s["n_people"] == most}
 
 
 def markdown(rows, *, reference=None):
@@ -234,7 +253,7 @@ def markdown(rows, *, reference=None):
     parts = []
     for (task, electrodes, regime), methods in conditions(one_setting(rows)).items():
         metric = TASKS[task].metric
-        table = {name: summarise(own, metric) for name, own in methods.items()}
+        table = whole(methods, metric)
         compared = reference in table and metric == "accuracy"
         tests = {}
         if compared:

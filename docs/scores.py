@@ -120,8 +120,7 @@ def write(app):
                 parts.append(table(place, found, TASKS[place[0]].metric))
         text = "\n".join(parts) or "Not run yet.\n"
         replace(folder / f"scores_{study}.inc", text)
-    places = ablations(results / "main.csv", results / "ablations.csv")
-    text = ablation_tables(places) or "Not run yet.\n"
+    text = ablation_tables(ablations()) or "Not run yet.\n"
     replace(folder / "scores_ablations.inc", text)
     rows = read(results / "missing.csv")
     text = missing_tables(rows) if rows else "Not run yet.\n"

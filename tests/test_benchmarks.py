@@ -496,3 +496,42 @@ def test_the_papers_recipes_have_its_models_and_are_other_cells(windows):
     assert ours.teacher_arguments(cell, recipe) == GCMAETeacher.paper_arguments()
     keys = {methods.METHODS[name].settings["paper"] for name in ("both", "paper both")}
     assert keys == {False, True}
+
+
+def test_pairs_need_the_same_person_in_the_same_seed():
+    """With holes in both, means over different seeds would turn the sign around."""
+
+    def rows(method, scores):
+        fixed = {"n_windows": "45", "seconds": "1", "n_parameters": "7"}
+        return [
+            {"method": method, "person": p, "seed": s, "score": str(score), **fixed}
+            for (p, s), score in scores.items()
+        ]
+
+    hard, easy = 0.2, 0.7  # seeds
+    first = rows("a", {("1", "0"): hard + 0.1, ("2", "1"): easy + 0.1})
+    second = rows("b", {("1", "0"): hard, ("1", "1"): easy, ("2", "1"): easy})
+    gap, _, _ = tables.compare(tables.summarise(first), tables.summarise(second))
+    assert gap == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="no person"):
+        tables.paired({1: 0.5}, {2: 0.5})
+
+
+def test_a_table_holds_the_methods_that_were_run_for_all_the_people():
+    rows = fake_rows(1)
+    name = rows[0]["method"]
+    short = [r for r in rows if r["method"] != name or r["person"] != rows[0]["person"]]
+    place = rows[0]["task"], rows[0]["electrodes"], rows[0]["regime"]
+    assert name in tables.whole(tables.conditions(rows)[place])
+    assert name not in tables.whole(tables.conditions(short)[place])
+
+
+def test_two_states_of_the_code_are_not_compared():
+    def row(method, code):
+        config = f'{{"settings": {{"code": {code}}}}}'
+        place = {"task": "t", "electrodes": "e", "regime": "few", "fold": 0, "seed": 0}
+        return {"method": method, "key": method, "config": config, **place}
+
+    tables.one_setting([row("scratch", '"a"'), row("TS+LR", "null")])
+    with pytest.raises(ValueError, match="two states of the code"):
+        tables.one_setting([row("scratch", '"a"'), row("both", '"b"')])

@@ -810,3 +810,26 @@ def test_mean_square_of_a_band_is_what_the_density_integrates_to():
     np.testing.assert_allclose(
         total, (centred**2).sum(-1) / (taper**2).sum(), rtol=1e-3
     )
+
+
+@pytest.mark.parametrize("n_bands,n_filters,dim", [(4, 3, 8), (1, 1, 1)])
+def test_an_embedding_starts_with_all_bands_of_a_filter_alike(n_bands, n_filters, dim):
+    features = TemporalFeatures(128.0, 256, 9, n_bands=n_bands, n_filters=n_filters)
+    embed = torch.nn.Linear(features.n_features, dim)
+    features.start_embedding(embed.weight)
+    weight = embed.weight.detach()
+    assert torch.isfinite(weight).all() and weight.any()
+    by_filter = weight.view(dim, n_filters, n_bands)
+    assert torch.equal(by_filter, by_filter[..., :1].expand_as(by_filter))
+    # in the order in which the features come: a band made louder in all filters alike
+    electrodes = Electrodes(
+        torch.zeros(1, 3, 3),
+        torch.ones(1, 3, 9),
+        torch.ones(1, 3, dtype=torch.bool),
+        torch.ones(1, 3, dtype=torch.bool),
+    )
+    x = features.observe(torch.randn(1, 3, 256))
+    power = features.power(x, electrodes)  # (B, g, N, S, b)
+    found = features(x, electrodes).view(1, 3, n_filters, n_bands)
+    expected = torch.log(power + 1e-6).mean(3).permute(0, 2, 1, 3)
+    torch.testing.assert_close(found, expected)
