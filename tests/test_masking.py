@@ -340,3 +340,21 @@ def test_electrodes_of_unknown_place_fail_by_themselves():
     lost = failing_electrodes(noise, 0.3, present, nowhere, together)
     alone = failing_electrodes(noise, 0.3, present, nowhere, ~together)
     assert torch.equal(lost, alone)
+
+
+def test_windows_fail_in_their_own_way_and_on_their_own_caps():
+    """A batch of both kinds, each with positions of its own, is its windows one by one."""
+    noise = counter_uniform(5, 0, torch.arange(40), 0, (9,))
+    positions = torch.randn(40, 9, 3, generator=torch.Generator().manual_seed(2)) / 10
+    present = counter_uniform(6, 0, torch.arange(40), 0, (9,)) > 0.2
+    together = torch.arange(40) % 2 == 0
+    batch = failing_electrodes(noise, 0.4, present, positions, together)
+    for b in range(40):
+        one = slice(b, b + 1)
+        alone = failing_electrodes(
+            noise[one], 0.4, present[one], positions[one], together[one]
+        )
+        assert torch.equal(batch[one], alone)
+    assert not (batch & ~present).any()
+    with pytest.raises(ValueError, match="ratio"):
+        failing_electrodes(noise, 1.4, present, positions, together)

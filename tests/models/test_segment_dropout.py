@@ -66,3 +66,27 @@ def test_what_pretraining_reconstructs_is_the_whole_window():
     joint = JointPretraining(None, model, queue_size=8, projection_dim=4).train()
     target = joint.branches["student"].windows(x, False).target
     assert torch.equal(target, features_of(model, x, False))
+
+
+def test_statistics_of_pretraining_are_those_of_whole_caps():
+    x, model = windows(4), build(segment_dropout=1.0, electrode_dropout=0.9)
+    plain = build(segment_dropout=0.0)
+    JointPretraining(None, model, queue_size=8, projection_dim=4).branches[
+        "student"
+    ].windows(x, True)
+    with torch.no_grad():
+        plain.network.graph_of(x, learn=True)
+    for ours, theirs in zip(
+        model.network.buffers(), plain.network.buffers(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_scripted_model_trains_with_everything_that_drops():
+    model = build(segment_dropout=0.5, electrode_dropout=0.5).train()
+    scripted = torch.jit.script(model)
+    with fixed_seed(0):
+        first = scripted(windows(4))
+    with fixed_seed(1):
+        second = scripted(windows(4))
+    assert torch.isfinite(first).all() and not torch.equal(first, second)
