@@ -343,7 +343,7 @@ def test_electrodes_of_unknown_place_fail_by_themselves():
 
 
 def test_windows_fail_in_their_own_way_and_on_their_own_caps():
-    """A batch of both kinds, each with positions of its own, is its windows one by one."""
+    """A batch of both kinds and many caps is its windows one by one."""
     noise = counter_uniform(5, 0, torch.arange(40), 0, (9,))
     positions = torch.randn(40, 9, 3, generator=torch.Generator().manual_seed(2)) / 10
     present = counter_uniform(6, 0, torch.arange(40), 0, (9,)) > 0.2

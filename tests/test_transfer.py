@@ -236,6 +236,7 @@ def test_finished_folds_are_skipped_and_a_cut_one_is_done_again(
         return fake_rows(setting, fold, n_labelled)
 
     monkeypatch.setattr(study, "cell_rows", answer)
+    monkeypatch.setattr(study, "code_digest", lambda: "c0de")
     path = tmp_path / "t.csv"
     units, both = [(0, 0), (0, 1)], (MOTOR, SIMULATED)
     run(path, units, both, counts=(3, 10))
@@ -249,6 +250,9 @@ def test_finished_folds_are_skipped_and_a_cut_one_is_done_again(
     assert len(rows) == 2 * 4 * sum(2 * len(setting.starts) for setting in both)
     run(path, units, (MOTOR,), budget=Budget(pretraining_epochs=2))
     assert len(calls) == 11  # another pretraining is another cell
+    monkeypatch.setattr(study, "code_digest", lambda: "0ther")
+    run(path, units[:1], (MOTOR,), counts=(3,))
+    assert len(calls) == 12  # and so is another state of the code
 
 
 def asked(*arguments):

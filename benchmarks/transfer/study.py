@@ -21,7 +21,7 @@ COLUMNS = (
     "setting weights start n_labelled fold seed person score n_windows n_rows seconds "
     "device code"
 ).split()
-CELL = "setting weights n_labelled seed fold".split()
+CELL = "setting weights n_labelled seed fold code".split()
 LABELLED_PEOPLE = (3, FEW)
 SOURCE_TASK, SOURCE_CAP = "left-right", "motor-8"
 SHIPPED = {
@@ -185,14 +185,16 @@ def run(units, budget, path, *, settings=SETTINGS, counts=LABELLED_PEOPLE, devic
         Numbers of labelled people.
     device : str
     """
-    code_digest()  # kept: of the code as it is now, not after an edit meanwhile
+    state = code_digest()  # of the code as it is now, not after an edit meanwhile
     for seed, number in units:
         fold = Fold(seed, number, budget, device, {})
         for setting in settings:
             done = {tuple(row[name] for name in CELL) for row in read(path)}
             known = setting.name, weights_of(setting, budget)
             todo = [
-                n for n in counts if (*known, *map(str, (n, seed, number))) not in done
+                n
+                for n in counts
+                if (*known, *map(str, (n, seed, number)), state) not in done
             ]
             windows = material(setting) if todo else None
             for n_labelled in todo:

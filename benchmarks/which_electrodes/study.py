@@ -154,11 +154,14 @@ def run(windows, todo, path, *, shard=None, budget=None, device="cpu"):
     own = shard_path(path, shard)
     own.parent.mkdir(parents=True, exist_ok=True)
     for place in todo:
-        if place in {place_of(row) for row in gathered(path)}:
+        state = code_state()
+        current = [row for row in gathered(path) if row["code"] == state]
+        if place in {place_of(row) for row in current}:
             continue
         start = time.perf_counter()
         rows = fold_rows(windows, place, budget=budget, device=device)
-        write(own, read(own) + rows, COLUMNS)
+        others = [row for row in read(own) if place_of(row) != place]
+        write(own, others + rows, COLUMNS)
         seconds = time.perf_counter() - start
         sys.stdout.write(
             f"{place.regime} seed {place.seed} fold {place.fold + 1}/{N_FOLDS}: "
