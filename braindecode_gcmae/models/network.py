@@ -184,12 +184,12 @@ class ElectrodeGraphNetwork(nn.Module):
         )
         self.readout = readout(emb_dim, n_basis, self.n_nodes)
         self.dropout = Dropout(drop_prob)
-        self.moments = None
-        self.n_outputs = self.readout.n_outputs
+        moments, n_outputs = None, int(self.readout.n_outputs)
         # Spectra have no phases: there are no correlations in them.
         if second_moments and hasattr(self.features, "frequencies"):
-            self.moments = SecondMoments(self.features.frequencies(), n_basis)
-            self.n_outputs += self.moments.n_outputs
+            moments = SecondMoments(self.features.frequencies(), n_basis)
+            n_outputs += moments.n_outputs
+        self.moments, self.n_outputs = moments, n_outputs
 
     # -- who is where ------------------------------------------------------
     def locate(
