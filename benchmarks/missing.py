@@ -161,7 +161,17 @@ def by_person(rows):
         for numbers in patterns.values():
             for n, people in numbers.items():
                 numbers[n] = {p: float(np.mean(s)) for p, s in people.items()}
-    return found
+    # In one order whatever was run first: a network is one line, of one colour.
+    return dict(sorted(found.items(), key=lambda item: _rank(*item[0])))
+
+
+def _rank(data, name):
+    """Data sets by name, networks as they are listed, zeros before splines."""
+    base, _, repair = name.rpartition(", ")
+    known = list(NETWORKS)
+    network = name if name in known else base
+    place = known.index(network) if network in known else len(known)
+    return data, place, repair == "splines"
 
 
 def losses(numbers, n=QUARTER):

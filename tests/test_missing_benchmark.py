@@ -100,3 +100,17 @@ def test_finished_networks_are_skipped_and_a_new_one_is_run_alone(
     missing.run("tiny", 1, path)
     assert asked == [("old",)] * 5 + [("new",)] * 5
     assert len(missing.read(path)) == 10
+
+
+def test_networks_have_one_order_whatever_was_run_first():
+    """So that in every panel of the figure a colour is the same network."""
+    base = {"seed": 0, "pattern": "left", "dropped": 0, "person": 1, "score": 0.5}
+    peers = [("EEGNet", "splines"), ("EEGNet", "zeros"), ("student", "missing")]
+    rows = [
+        {"data": data, "network": network, "repair": repair, **base}
+        for data, names in (("a", peers), ("b", peers[::-1]))
+        for network, repair in names
+    ]
+    found = list(missing.by_person(rows))
+    wanted = ["student", "EEGNet, zeros", "EEGNet, splines"]
+    assert found == [(data, name) for data in "ab" for name in wanted]
