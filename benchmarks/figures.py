@@ -15,6 +15,11 @@ from benchmarks.tables import conditions, latest_code, one_setting, whole
 # Okabe and Ito's palette and a marker each: readable without colour
 COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #999999".split()
 MARKERS = "osD^vP*X"
+# Whose curves are drawn against the number of electrodes, ours first.
+DENSITY = (
+    *("scratch", "pretrained", "distilled", "both"),
+    *("TS+LR re-centred", "ShallowFBCSPNet", "interpolated ShallowFBCSPNet"),
+)
 OURS = {"scratch", "pretrained", "distilled", "both", "teacher", "teacher scratch"}
 
 
@@ -78,18 +83,27 @@ def density_curves(rows, *, task="left-right", regime="few", order=None):
 
 
 def plot_density(curves, *, ax=None):
-    """Draw accuracy against the number of electrodes, bands of 95 % over people."""
+    """Draw accuracy against the number of electrodes, bands of 95 % over people.
+
+    Methods that were run at one number of electrodes stand beside each other there.
+    """
     import matplotlib.pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(7, 4.5))
+        _, ax = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    alone = [name for name, points in curves.items() if len(points) == 1]
     for i, (name, points) in enumerate(curves.items()):
         n = [count for count, _ in points]
         mean = [100 * s["mean"] for _, s in points]
         low, high = ([100 * s[side] for _, s in points] for side in ("low", "high"))
-        colour, marker = COLOURS[i % 8], MARKERS[i % 8]
-        ax.plot(n, mean, color=colour, marker=marker, label=name)
-        ax.fill_between(n, low, high, color=colour, alpha=0.12, linewidth=0)
+        style = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "label": name}
+        if name in alone:
+            x = [n[0] * 1.07 ** (1 + alone.index(name))]
+            error = [[mean[0] - low[0]], [high[0] - mean[0]]]
+            ax.errorbar(x, mean, yerr=error, linestyle="", capsize=2, **style)
+            continue
+        ax.plot(n, mean, **style)
+        ax.fill_between(n, low, high, color=COLOURS[i % 8], alpha=0.12, linewidth=0)
     ax.set_xscale("log", base=2)
     ticks = sorted({count for points in curves.values() for count, _ in points})
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -97,7 +111,8 @@ def plot_density(curves, *, ax=None):
     ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
     ax.set_xlabel("electrodes")
     ax.set_ylabel("accuracy (%), unseen people")
-    ax.legend(fontsize=8, frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     return ax
 
 
@@ -121,6 +136,7 @@ def main(argv=None):
     # the headband is another eight, not a point of the motor curve
     order = ("motor-4", "motor-8", "both-16", "wide-32", "all-64")
     curves = density_curves(rows, order=order)
+    curves = {name: curves[name] for name in DENSITY if name in curves}
     if any(len(points) > 1 for points in curves.values()):
         ax = plot_density(curves)
         ax.figure.savefig(folder / f"{stem}-density.png", dpi=150, bbox_inches="tight")
