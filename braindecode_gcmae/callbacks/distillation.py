@@ -64,7 +64,8 @@ class TopologyDistillation(AuxiliaryLoss):
         See :func:`~braindecode_gcmae.graph.topology_pairs`.
     unlabelled : ndarray, Epochs, dataset or list, optional
         High-density windows without labels: each step the student also learns the
-        teacher's soft labels on as many of them as the batch holds.
+        teacher's terms on as many of them as the batch holds. Soft labels for what
+        the student's electrodes do not show can do harm: compare on people held out.
     seed : int
         Of the order of ``unlabelled``.
 
