@@ -7,12 +7,14 @@ model can do wrong by themselves is in ``models/test_bad_input.py``.
 
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
 import sys
 import tempfile
 import warnings
+import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -559,8 +561,19 @@ row(FILE, "half a training", CheckpointError, "training.pt is damaged")(
 row(FILE, "an empty training", CheckpointError, "training.pt is damaged")(
     resumed(lambda d: b"")
 )
+
+
+def flip_in_a_record(data):
+    """Flip a bit of the largest record: between records there is padding."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+        record = archive.read(largest)
+    place = data.index(record) + len(record) // 2
+    return flip(data, place / len(data))
+
+
 row(FILE, "a flipped bit of a training", CheckpointError, "training.pt is damaged")(
-    resumed(lambda d: flip(d, 0.5))
+    resumed(flip_in_a_record)
 )
 
 
