@@ -50,8 +50,8 @@ electrodes); a teacher of width 64 with two layers beside the default student; {
 **Good for** trying the package, and as a start where recordings are alike: the same
 electrodes, aligned windows of 3.5 s in µV. **Not good for** decisions about a person,
 for unaligned windows, for other caps and amplifiers: on simulated recordings, with 3
-and 10 labelled people, students that began with such weights ended 0.5 to 4 points below
-students from scratch (`benchmarks/results/transfer.md`). The same stages with the
+and 10 labelled people, students that began with such weights ended 0.5 to 4 points
+below students from scratch (`benchmarks/results/transfer.md`). The same stages with the
 default teacher and 50 epochs of pretraining gave, on people unseen in any of them, what
 is listed below. A working example, not a foundation model."""
 
