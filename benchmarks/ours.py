@@ -18,8 +18,8 @@ class Recipe:
     """Which stages a student goes through, and changed arguments of each stage.
 
     ``pretrain`` and ``distil`` switch the stages; ``teacher_pretrained`` tells
-    whether the teacher was pretrained too; without ``pool`` the teacher is asked on
-    labelled windows alone; with ``paper`` every part is what its ``paper()`` gives.
+    whether the teacher was pretrained too; with ``pool`` the teacher is also asked
+    about windows without labels; with ``paper`` every part is what its ``paper()`` gives.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Recipe:
     teacher: dict = field(default_factory=dict, hash=False)
     pretraining: dict = field(default_factory=dict, hash=False)
     distillation: dict = field(default_factory=dict, hash=False)
-    pool: bool = True
+    pool: bool = False
     paper: bool = False
 
     @property
@@ -53,6 +53,8 @@ class Recipe:
         """Everything but the name, and the state of the code, for the cell's key."""
         out = asdict(self)
         del out["name"]
+        if not self.distil:
+            del out["pool"]
         return {**out, "code": code_digest()}
 
 
@@ -116,9 +118,15 @@ DISTILLATION = tuple(
         ("LSP", {"lsp": 1.0}),
         ("G-CRD", {"gcrd": 1.0}),
     )
-) + (
-    Recipe("distil labelled", distil=True, pool=False),
-    Recipe("distil new teacher", distil=True, teacher_pretrained=False),
+) + (Recipe("distil new teacher", distil=True, teacher_pretrained=False),)
+POOL = tuple(
+    Recipe(f"{name} pool", distil=True, pool=True, **changed)
+    for name, changed in (
+        ("distilled", {}),
+        ("both", {"pretrain": True}),
+        ("distil logits", {"distillation": _weights(kd=1.0)}),
+        ("distil GTD", {"distillation": _weights(gtd=1.0)}),
+    )
 )
 PRETRAINING = tuple(
     Recipe(f"pretrain {name}", pretrain=True, pretraining={"objective": name})
@@ -136,7 +144,7 @@ BANDS = tuple(
     Recipe(f"band {low:g}-{high:g} Hz", student={"f_min": low, "f_max": high})
     for low, high in ((4.0, 8.0), (8.0, 14.0), (14.0, 30.0))
 )
-ABLATIONS = DISTILLATION + PRETRAINING + MASKING + CONNECTIVITY + BANDS
+ABLATIONS = DISTILLATION + POOL + PRETRAINING + MASKING + CONNECTIVITY + BANDS
 PAPER = (
     Recipe("paper scratch", paper=True),
     Recipe("paper pretrained", pretrain=True, paper=True),
@@ -285,7 +293,7 @@ def run_recipe(cell, recipe):
 
 
 def distillation(cell, recipe):
-    """Give the callback that distils: soft labels on unlabelled people too."""
+    """Give the callback that distils; of a pool, with its people's windows too."""
     from braindecode_gcmae import TopologyDistillation
 
     arguments = {"seed": cell.random_state, **recipe.distillation}
