@@ -19,7 +19,7 @@ class Recipe:
 
     ``pretrain`` and ``distil`` switch the stages; ``teacher_pretrained`` tells
     whether the teacher was pretrained too; with ``pool`` the teacher is also asked
-    about windows without labels; with ``paper`` every part is what its ``paper()`` gives.
+    about windows without labels; with ``paper`` every part is its ``paper()``.
     """
 
     name: str
@@ -105,13 +105,14 @@ OURS = (
 )
 
 
-def _weights(kd=0.0, gtd=0.0, lsp=0.0, gcrd=0.0):
+def distillation_weights(kd=0.0, gtd=0.0, lsp=0.0, gcrd=0.0):
+    """Arguments of TopologyDistillation: these terms, and no others."""
     parts = {"kd": kd, "gtd": gtd, "lsp": lsp, "gcrd": gcrd}
     return {f"{name}_weight": weight for name, weight in parts.items()}
 
 
 DISTILLATION = tuple(
-    Recipe(f"distil {name}", distil=True, distillation=_weights(**weights))
+    Recipe(f"distil {name}", distil=True, distillation=distillation_weights(**weights))
     for name, weights in (
         ("logits", {"kd": 1.0}),
         ("GTD", {"gtd": 1.0}),
@@ -124,8 +125,8 @@ POOL = tuple(
     for name, changed in (
         ("distilled", {}),
         ("both", {"pretrain": True}),
-        ("distil logits", {"distillation": _weights(kd=1.0)}),
-        ("distil GTD", {"distillation": _weights(gtd=1.0)}),
+        ("distil logits", {"distillation": distillation_weights(kd=1.0)}),
+        ("distil GTD", {"distillation": distillation_weights(gtd=1.0)}),
     )
 )
 PRETRAINING = tuple(

@@ -1,14 +1,16 @@
-"""Which term of the distillation helps, and does the pool, where the teacher is better?
+"""The paper's ablations where the teacher is far better: which part helps?
 
-    python -m benchmarks.terms --seeds 4    # simulated; 8 minutes on one core
+    python -m benchmarks.terms --seeds 4    # simulated; an hour on one core
     python -m benchmarks.terms --table
 
 Simulated recordings as in ``demo.py``: a headband far from the sources, which 64
 electrodes cover; ten people with labels, ten without, ten to test on. The teacher
 (width 64, two layers) learns from the labelled people alone, without pretraining. Each
-student starts from scratch, twice, and trains for 25 epochs; students differ in nothing
-but the terms that are added to their loss. *Pool*: on each step the teacher is also
-asked about windows of people without labels.
+student starts twice and trains for 25 epochs. Of the distillation, students differ in
+nothing but the terms that are added to their loss; *pool*: on each step the teacher is
+also asked about windows of people without labels. Of the pretraining (12 epochs,
+labelled and unlabelled people together), in nothing but its objective; they have no
+teacher then, except in the last row: the joint pretraining, then both terms.
 """
 
 from __future__ import annotations
@@ -16,26 +18,65 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from benchmarks.demonstration.data import load
-from benchmarks.demonstration.stages import Demonstration
+from benchmarks.demonstration.stages import Demonstration, Settings
 from benchmarks.methods import seeded
-from benchmarks.ours import code_digest
-from benchmarks.rows import RESULTS, description, line, read, write
+from benchmarks.ours import code_digest, distillation_weights
+from benchmarks.rows import RESULTS, description, grouped, line, read, write
 from benchmarks.tables import bootstrap_interval, holm, paired
 
 COLUMNS = "data seed start variant person score agreement teacher code".split()
 STARTS = (0, 1)
-ALONE = {"gtd_weight": 0.0}, {"kd_weight": 0.0}, {}
-NAMES = "soft labels", "GTD", "both"
-VARIANTS = {
-    "none": None,
-    **dict(zip(NAMES, ALONE, strict=True)),
-    **{f"{name}, pool": terms for name, terms in zip(NAMES, ALONE, strict=True)},
+SETTINGS = Settings(pretraining_epochs=12)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a student gets beside its labels.
+
+    ``terms`` are arguments of the distillation, None for no teacher; with ``pool`` it
+    is asked about unlabelled windows, too; ``objective`` is that of a pretraining.
+    """
+
+    terms: dict | None = None
+    pool: bool = False
+    objective: str | None = None
+
+
+TERMS = {
+    "soft labels": distillation_weights(kd=1.0),
+    "GTD": distillation_weights(gtd=1.0),
+    "both": distillation_weights(kd=1.0, gtd=1.0),
+    "LSP": distillation_weights(lsp=1.0),
+    "G-CRD": distillation_weights(gcrd=1.0),
 }
+DISTILLATION = {
+    **{name: Variant(terms) for name, terms in TERMS.items()},
+    **{f"{name}, pool": Variant(TERMS[name], pool=True) for name in list(TERMS)[:3]},
+}
+PRETRAINING = {
+    **{
+        name: Variant(objective=objective)
+        for name, objective in (
+            ("contrast", "contrast"),
+            ("reconstruction", "reconstruction"),
+            ("one after the other", "sequential"),
+            ("joint", "joint"),
+        )
+    },
+    "joint, then both terms": Variant(TERMS["both"], objective="joint"),
+}
+FAMILIES = {
+    "distillation (Table 3)": DISTILLATION,
+    "pretraining (Table 4)": PRETRAINING,
+}
+VARIANTS = {"none": Variant(), **DISTILLATION, **PRETRAINING}
 
 
 def taught(shown):
@@ -48,45 +89,60 @@ def taught(shown):
         return net.fit(shown.X[shown.labelled], shown.study.y[shown.labelled])
 
 
-def student(shown, teacher, variant, start):
-    """A student with the terms of a variant in its loss."""
+def student(shown, teacher, variant, start, folder=None):
+    """A student that got what its variant says; pretrained weights are in a folder."""
     from braindecode_gcmae import GCMAEStudent, TopologyDistillation
 
     callbacks = []
-    if VARIANTS[variant] is not None:
-        pool = shown.X[shown.unlabelled] if variant.endswith("pool") else None
-        terms = {"seed": shown.seed, "unlabelled": pool, **VARIANTS[variant]}
+    if variant.terms is not None:
+        pool = shown.X[shown.unlabelled] if variant.pool else None
+        terms = {"seed": shown.seed, "unlabelled": pool, **variant.terms}
         callbacks = [("distil", TopologyDistillation(teacher, **terms))]
     with seeded(100 * shown.seed + start):
-        module = GCMAEStudent(electrodes=shown.study.few, **shown._signal())
+        if variant.objective is None:
+            module = GCMAEStudent(electrodes=shown.study.few, **shown._signal())
+        else:
+            module = GCMAEStudent.from_pretrained(f"{folder}/student", n_outputs=2)
         epochs = shown.settings.student_epochs
-        net = shown._net(module, f"{variant}, {start}", epochs, callbacks)
+        net = shown._net(module, f"start {start}", epochs, callbacks)
         return net.fit(shown.X[shown.labelled], shown.study.y[shown.labelled])
 
 
-def seed_rows(study, seed):
-    """One CSV row per variant, start and test person."""
-    shown = Demonstration(study, seed)
+def seed_rows(study, seed, wanted):
+    """One CSV row per wanted variant, start and test person.
+
+    Variants of one objective share its pretraining.
+    """
+    shown = Demonstration(study, seed, SETTINGS)
     teacher, test = taught(shown), shown.test
-    y, person = study.y[test], study.person[test]
     told = teacher.predict(shown.X[test])
     own = shown.X[:, study.kept][test]
-    for variant in VARIANTS:
-        for start in STARTS:
-            said = student(shown, teacher, variant, start).predict(own)
-            for who in shown.test_people:
-                here = person == who
-                yield {
-                    "data": study.name,
-                    "seed": seed,
-                    "start": start,
-                    "variant": variant,
-                    "person": who,
-                    "score": f"{(said == y)[here].mean():.6f}",
-                    "agreement": f"{(said == told)[here].mean():.6f}",
-                    "teacher": f"{(told == y)[here].mean():.6f}",
-                    "code": code_digest(),
-                }
+    for objective, names in grouped(wanted, lambda v: VARIANTS[v].objective).items():
+        with TemporaryDirectory() as folder:
+            if objective is not None:
+                shown.pretrain(folder, objective=objective)
+            for name in names:
+                for start in STARTS:
+                    net = student(shown, teacher, VARIANTS[name], start, folder)
+                    yield from _rows(shown, name, start, net.predict(own), told)
+
+
+def _rows(shown, variant, start, said, told):
+    study, test = shown.study, shown.test
+    y, person = study.y[test], study.person[test]
+    for who in shown.test_people:
+        here = person == who
+        yield {
+            "data": study.name,
+            "seed": shown.seed,
+            "start": start,
+            "variant": variant,
+            "person": who,
+            "score": f"{(said == y)[here].mean():.6f}",
+            "agreement": f"{(said == told)[here].mean():.6f}",
+            "teacher": f"{(told == y)[here].mean():.6f}",
+            "code": code_digest(),
+        }
 
 
 def by_person(rows, column):
@@ -102,56 +158,69 @@ def by_person(rows, column):
 
 
 def markdown(rows):
-    """The table: accuracy, agreement with the teacher, paired difference with none."""
+    """Tables of each family: accuracy, agreement with the teacher, paired with none."""
     scores, agreement = by_person(rows, "score"), by_person(rows, "agreement")
     told = np.mean(list(by_person(rows, "teacher")["none"].values()))
-    compared = {v: paired(s, scores["none"]) for v, s in scores.items() if v != "none"}
-    adjusted = holm([p for _, _, p in compared.values()])
-    corrected = dict(zip(compared, adjusted, strict=True))
     seeds, people = len({row["seed"] for row in rows}), len(scores["none"])
-    head = "terms", "accuracy %", "as the teacher %", "against none", "95 % CI"
-    out = ["# Terms of the distillation", "", description(__doc__), ""]
+    out = ["# Terms of distillation and pretraining", "", description(__doc__), ""]
     out += [
         f"{seeds} seeds, {people} people; the teacher is right on {100 * told:.1f} % "
-        "of the same windows. Intervals over people (bootstrap), sign flips, Holm.",
+        "of the same windows. Intervals over people (bootstrap), sign flips, Holm's "
+        "correction within a table.",
         "",
-        line((*head, "p (Holm)")),
-        line(["---"] * (len(head) + 1)),
     ]
-    for variant, own in scores.items():
-        mean, same = (
-            100 * np.mean(list(part.values())) for part in (own, agreement[variant])
-        )
-        cells = [variant, f"{mean:.1f}", f"{same:.1f}"]
-        if variant in compared:
-            gap, (low, high), _ = compared[variant]
+    for family, members in FAMILIES.items():
+        names = ["none", *(name for name in members if name in scores)]
+        out += [f"## {family}", "", *_table(names, scores, agreement), ""]
+    return "\n".join(out)
+
+
+def _table(names, scores, agreement):
+    """Lines of one family's table; ``none`` is what the others are compared with."""
+    compared = {name: paired(scores[name], scores["none"]) for name in names[1:]}
+    corrected = holm([p for _, _, p in compared.values()])
+    adjusted = dict(zip(compared, corrected, strict=True))
+    head = "student", "accuracy %", "as the teacher %", "against none", "95 % CI"
+    yield line((*head, "p (Holm)"))
+    yield line(["---"] * (len(head) + 1))
+    for name in names:
+        own, same = list(scores[name].values()), list(agreement[name].values())
+        cells = [name, f"{100 * np.mean(own):.1f}", f"{100 * np.mean(same):.1f}"]
+        if name in compared:
+            gap, (low, high), _ = compared[name]
             cells += [f"{100 * gap:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"]
-            cells += [f"{corrected[variant]:.3f}"]
+            cells += [f"{adjusted[name]:.3f}"]
         else:
-            low, high = bootstrap_interval(list(own.values()))
+            low, high = bootstrap_interval(own)
             cells += ["", f"({100 * low:.1f} to {100 * high:.1f})", ""]
-        out.append(line(cells))
-    return "\n".join([*out, ""])
+        yield line(cells)
+
+
+def run(study, seeds, path):
+    """Add the variants that each seed has not been asked yet."""
+    for seed in range(seeds):
+        rows = [r for r in read(path) if r["code"] == code_digest()]
+        done = {row["variant"] for row in rows if int(row["seed"]) == seed}
+        wanted = [name for name in VARIANTS if name not in done]
+        if not wanted:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows += seed_rows(study, seed, wanted)
+        write(path, rows, COLUMNS)
+        sys.stdout.write(f"seed {seed}\n")
 
 
 def main(arguments=None):
-    """Run the seeds that are missing, then write the table."""
+    """Run what is missing, then write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.terms")
     parser.add_argument("--data", default="simulated")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", type=Path, default=RESULTS / "terms.csv")
     parser.add_argument("--table", action="store_true", help="from the rows there are")
     options = parser.parse_args(arguments)
-    study = None if options.table else load(options.data)
-    for seed in range(options.seeds if study else 0):
-        rows = [r for r in read(options.out) if r["code"] == code_digest()]
-        if any(int(row["seed"]) == seed for row in rows):
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            rows += seed_rows(study, seed)
-        write(options.out, rows, COLUMNS)
-        sys.stdout.write(f"seed {seed}\n")
+    if not options.table:
+        run(load(options.data), options.seeds, options.out)
     options.out.with_suffix(".md").write_text(markdown(read(options.out)), "utf-8")
 
 

@@ -162,7 +162,7 @@ def summary(rows, study, settings):
 
 {len(seeds)} seed(s) {seeds}, each another split of {len(study.people)} people: \
 {len(train)} with labels, {len(test)} to test on who are in no stage of training; \
-{len(study.pool)} more people enter pretraining and soft labels without labels. \
+{len(study.pool)} more people enter pretraining without labels. \
 Electrodes of the student: {", ".join(study.few)}. Every method: each recording \
 aligned by itself without labels; every network: AdamW, learning rate \
 {settings.lr:g} on one cosine, batches of {settings.batch_size}, last epoch kept; \

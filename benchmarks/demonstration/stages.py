@@ -164,7 +164,7 @@ class Demonstration:
             self.eegnet()
         return self
 
-    def pretrain(self, folder):
+    def pretrain(self, folder, **arguments):
         """Teacher and student on the windows of training people and pool."""
         from braindecode_gcmae import GCMAEPretrainer
 
@@ -181,6 +181,7 @@ class Demonstration:
             verbose=0,
             callbacks=[("bar", EpochBar("pretraining"))],
             **{f"teacher__{name}": value for name, value in s.teacher.items()},
+            **arguments,
         )
         self.pretrainer.fit(self.X[rows], groups=study.person[rows])
         self.pretrainer.save_pretrained(folder)
@@ -205,8 +206,7 @@ class Demonstration:
         name = names[pretrained + 2 * distilled]
         begin, rows, callbacks = time.perf_counter(), self.labelled, []
         if distilled:
-            pool = self.X[self.unlabelled] if len(self.unlabelled) else None
-            distil = TopologyDistillation(self.teacher, unlabelled=pool, seed=self.seed)
+            distil = TopologyDistillation(self.teacher, seed=self.seed)
             callbacks = [("distil", distil)]
         with seeded(self.seed):
             if pretrained:
