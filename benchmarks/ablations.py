@@ -3,7 +3,9 @@
     python -m benchmarks.ablations        # results/ablations.md from the stored rows
 
 Variants are paired with the student from scratch on the people and seeds that both
-have. The default variant of each family comes from the rows of the main study.
+have. The default variant of each family comes from the rows of the main study. *Pool*:
+the teacher is also asked about windows without labels. Each setting is a table of its
+own: another teacher and another pretraining are other methods.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ FAMILIES = {
         "soft labels": "distil logits",
         "GTD": "distil GTD",
         "both (default)": "distilled",
-        "both, on labelled windows alone": "distil labelled",
-        "both, teacher not pretrained": "distil new teacher",
         "LSP": "distil LSP",
         "G-CRD": "distil G-CRD",
+        "both, teacher not pretrained": "distil new teacher",
+        "soft labels, pool": "distil logits pool",
+        "GTD, pool": "distil GTD pool",
+        "both, pool": "distilled pool",
     },
     "pretraining (Table 4)": {
         "none": "scratch",
@@ -33,6 +37,8 @@ FAMILIES = {
         "reconstruction": "pretrain reconstruction",
         "one after the other": "pretrain sequential",
         "joint (default)": "pretrained",
+        "joint, then distilled": "both",
+        "joint, then distilled, pool": "both pool",
     },
     "masked nodes (Fig. 8)": {
         "25 %": "masked 0.25",
@@ -59,7 +65,11 @@ FAMILIES = {
         "the paper's, pretrained and distilled": "paper both",
     },
 }
-FILES = tuple(RESULTS / f"{name}.csv" for name in ("ablations", "paper", "main"))
+# Of a cell that stands in several files that of the last one counts.
+SETTINGS = {
+    "H100, default teacher, 50 epochs of pretraining": ("ablations", "paper", "main"),
+    "CPU, small teacher, 8 epochs of pretraining": ("laptop",),
+}
 HEAD = ("variant", "accuracy %", "95 % CI", "seeds", "against scratch", "95 % CI")
 
 
@@ -94,30 +104,30 @@ def _cells(label, summary, reference):
     return (*score, f"{100 * gap:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}")
 
 
-def study(files=FILES):
-    """Newest rows of the studies by condition, left v. right fist alone.
-
-    Of a cell that stands in several files that of the last one counts.
-    """
+def study(names):
+    """Newest rows of the studies by condition, left v. right fist alone."""
+    files = [RESULTS / f"{name}.csv" for name in names]
     rows = latest_code([row for file in files for row in read_rows(file)])
     places = conditions(one_setting(rows))
     return {place: own for place, own in places.items() if place[0] == "left-right"}
 
 
-def markdown(places):
-    """One table a family and electrode set."""
+def markdown(settings):
+    """One table a setting, a family and an electrode set."""
     parts = ["# Ablations", "", description(__doc__), ""]
-    for (_, electrodes, regime), methods in places.items():
-        for family, rows in variants(methods).items():
-            n_people = whole(methods)[REFERENCE]["n_people"]
-            parts += [
-                f"## {family}: {electrodes}, {regime} labels, {n_people} people",
-                "",
-                line(HEAD),
-                line(["---"] * len(HEAD)),
-                *(line(row) for row in rows),
-                "",
-            ]
+    for setting, places in settings.items():
+        parts += [f"## {setting}", ""]
+        for (_, electrodes, regime), methods in places.items():
+            for family, rows in variants(methods).items():
+                n_people = whole(methods)[REFERENCE]["n_people"]
+                parts += [
+                    f"### {family}: {electrodes}, {regime} labels, {n_people} people",
+                    "",
+                    line(HEAD),
+                    line(["---"] * len(HEAD)),
+                    *(line(row) for row in rows),
+                    "",
+                ]
     return "\n".join(parts)
 
 
@@ -126,7 +136,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations")
     parser.add_argument("--out", type=Path, default=RESULTS / "ablations.md")
     options = parser.parse_args(arguments)
-    options.out.write_text(markdown(study()), "utf-8")
+    settings = {name: study(files) for name, files in SETTINGS.items()}
+    options.out.write_text(markdown(settings), "utf-8")
 
 
 if __name__ == "__main__":

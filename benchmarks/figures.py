@@ -1,6 +1,8 @@
-"""Figures from the stored CSV alone.
+"""Figures from the stored CSVs alone.
 
-``python -m benchmarks.figures results/main.csv --out results``
+``python -m benchmarks.figures results/main.csv results/laptop.csv --out results``
+
+A method that stands under the same condition in several of them is that of the last.
 """
 
 from __future__ import annotations
@@ -17,10 +19,21 @@ COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #999999".spli
 MARKERS = "osD^vP*X"
 # Whose curves are drawn against the number of electrodes, ours first.
 DENSITY = (
-    *("scratch", "pretrained", "distilled", "both"),
+    *("scratch", "pretrained", "distilled", "both", "teacher"),
     *("TS+LR re-centred", "ShallowFBCSPNet", "interpolated ShallowFBCSPNet"),
 )
 OURS = {"scratch", "pretrained", "distilled", "both", "teacher", "teacher scratch"}
+
+
+def last_of_each(files):
+    """Rows of several CSVs, each method under each condition from the last with it."""
+    found = {}
+    for file in files:
+        for place, methods in conditions(latest_code(read_rows(file))).items():
+            found.setdefault(place, {}).update(methods)
+    return [
+        row for methods in found.values() for own in methods.values() for row in own
+    ]
 
 
 def plot_methods(methods, metric="accuracy", *, ax=None, title=""):
@@ -119,15 +132,15 @@ def plot_density(curves, *, ax=None):
 def main(argv=None):
     """Write one figure per condition, and the density curve where there is one."""
     out = argparse.ArgumentParser(prog="python -m benchmarks.figures")
-    out.add_argument("csv")
+    out.add_argument("csv", nargs="+")
     out.add_argument("--out", default=".")
     args = out.parse_args(argv)
     import matplotlib
 
     matplotlib.use("Agg")
-    rows, folder = latest_code(read_rows(args.csv)), Path(args.out)
+    rows, folder = last_of_each(args.csv), Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = Path(args.csv).stem
+    stem = Path(args.csv[-1]).stem
     for (task, electrodes, regime), methods in conditions(one_setting(rows)).items():
         title = f"{task}, {electrodes}, {regime} labels"
         ax = plot_methods(methods, TASKS[task].metric, title=title)

@@ -50,11 +50,11 @@ def table(place, found, metric):
     return "\n".join([*lines, ""])
 
 
-def ablation_tables(places):
-    """One reST table a family of ablations and electrode set."""
+def ablation_tables(setting, places):
+    """One reST table a family of ablations and electrode set, below their setting."""
     from benchmarks.ablations import HEAD, variants
 
-    lines = []
+    lines = [f"*{setting}*", ""]
     for (_, electrodes, regime), methods in places.items():
         for family, rows in variants(methods).items():
             lines += [
@@ -102,7 +102,7 @@ def replace(target, text):
 
 def write(app):
     """Write the tables before Sphinx reads the pages."""
-    from benchmarks.ablations import study as ablations
+    from benchmarks.ablations import SETTINGS, study
     from benchmarks.cells import read_rows
     from benchmarks.missing import read
     from benchmarks.protocol import TASKS
@@ -111,17 +111,17 @@ def write(app):
     results = Path(app.srcdir).parent / "benchmarks" / "results"
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
-    for study in STUDIES:
-        source, parts = results / f"{study}.csv", []
+    for name in STUDIES:
+        source, parts = results / f"{name}.csv", []
         rows = latest_code(read_rows(source)) if source.exists() else []
         for place, methods in conditions(rows).items():
             found = cells(methods)
             if found:
                 parts.append(table(place, found, TASKS[place[0]].metric))
         text = "\n".join(parts) or "Not run yet.\n"
-        replace(folder / f"scores_{study}.inc", text)
-    text = ablation_tables(ablations()) or "Not run yet.\n"
-    replace(folder / "scores_ablations.inc", text)
+        replace(folder / f"scores_{name}.inc", text)
+    parts = [ablation_tables(title, study(names)) for title, names in SETTINGS.items()]
+    replace(folder / "scores_ablations.inc", "\n".join(parts))
     rows = read(results / "missing.csv")
     text = missing_tables(rows) if rows else "Not run yet.\n"
     replace(folder / "scores_missing.inc", text)

@@ -55,7 +55,8 @@ def test_a_family_without_a_reference_or_without_variants_is_no_table():
 def test_the_table_says_how_many_people_it_is_about():
     place = "left-right", "motor-8", "few"
     own = {"scratch": rows("scratch", 0.5), "distil GTD": rows("distil GTD", 0.53)}
-    text = ablations.markdown({place: own})
+    text = ablations.markdown({"a laptop": {place: own}})
+    assert "## a laptop" in text
     assert "motor-8, few labels, 6 people" in text
     assert "| GTD | 55.5 |" in text
     assert tables.summarise(own["distil GTD"])["mean"] == pytest.approx(0.555)

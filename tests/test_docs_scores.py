@@ -96,6 +96,8 @@ def test_ablations_are_shown_family_by_family(scores):
         name: [row(f"{name}{fold}", name, fold, 0.5 + gap) for fold in range(4)]
         for name, gap in (("scratch", 0.0), ("distil GTD", 0.05))
     }
-    text = scores.ablation_tables({("left-right", "motor-8", "few"): members})
+    text = scores.ablation_tables(
+        "a laptop", {("left-right", "motor-8", "few"): members}
+    )
     assert ".. csv-table:: distillation (Table 3): motor-8, few labels" in text
     assert '"GTD", "55.0", "55.0 to 55.0", "1", "+5.0"' in text

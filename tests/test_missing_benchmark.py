@@ -89,6 +89,7 @@ def test_finished_networks_are_skipped_and_a_new_one_is_run_alone(
         asked.append(tuple(networks))
         for name in networks:
             values = study.name, seed, fold, name, "missing", "left", 0, test[0], "0.5"
+            values += (missing.code_digest() if name == "new" else "",)
             yield dict(zip(missing.COLUMNS, values, strict=True))
 
     monkeypatch.setattr(missing, "fold_rows", fold_rows)
@@ -100,6 +101,16 @@ def test_finished_networks_are_skipped_and_a_new_one_is_run_alone(
     missing.run("tiny", 1, path)
     assert asked == [("old",)] * 5 + [("new",)] * 5
     assert len(missing.read(path)) == 10
+    monkeypatch.setattr(missing, "code_digest", lambda: "other")
+    missing.run("tiny", 1, path)
+    assert asked[10:] == [("new",)] * 5, "of another state of the code"
+    assert len(missing.read(path)) == 10
+
+
+def test_the_lead_that_is_lost_is_told_where_there_is_a_lead():
+    numbers = {0: {1: 0.7, 2: 0.8, 3: 0.6}, 4: {1: 0.6, 2: 0.75, 3: 0.55}}
+    assert missing.lead_lost(numbers) == pytest.approx(0.2 / 0.6)
+    assert missing.lead_lost({0: {1: 0.4, 2: 0.6}, 4: {1: 0.4, 2: 0.5}}) is None
 
 
 def test_networks_have_one_order_whatever_was_run_first():

@@ -98,6 +98,10 @@ def check_settings(pretrainer) -> None:
         value = getattr(pretrainer, name)
         if not 0 <= value <= high:
             raise ValueError(f"{name} must lie between 0 and {high}, got {value}")
+    if pretrainer.precision not in ("float32", "bfloat16"):
+        raise ValueError(
+            f"precision must be 'float32' or 'bfloat16', got {pretrainer.precision!r}"
+        )
     x = torch.eye(2).unsqueeze(0)
     reconstruction_loss(x, x, **(pretrainer.reconstruction or {}))
     info_nce(x[0], x[0].unsqueeze(1), x[0], temperature=pretrainer.temperature)

@@ -45,6 +45,10 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         Arguments of :func:`~braindecode_gcmae.losses.reconstruction_loss`.
     seed : int
         Of initial weights, order of the windows, masks and noise.
+    precision : {"float32", "bfloat16"}
+        Of the matrix products in training (autocast); weights, features, losses and
+        everything after training stay float32. On processors with bfloat16
+        instructions a step of a large teacher takes about half the time.
     **kwargs
         Everything that :class:`skorch.NeuralNet` takes (``optimizer``, ``lr``,
         ``max_epochs``, ``batch_size``, ``device``, ``callbacks`` ...).
@@ -81,6 +85,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         noise=0.0,
         reconstruction=None,
         seed=0,
+        precision="float32",
         module=JointPretraining,
         criterion=PretrainingLoss,
         optimizer=torch.optim.AdamW,
@@ -106,6 +111,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         self.noise = noise
         self.reconstruction = reconstruction
         self.seed = seed
+        self.precision = precision
         super().__init__(
             module,
             criterion,
@@ -291,6 +297,13 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         if self.objective == "sequential":
             second = joint.epoch >= (self.max_epochs + 1) // 2
             joint.contrast, joint.reconstruct = not second, second
+
+    def infer(self, x, **fit_params):
+        """Forward pass; of a training step in the precision asked for."""
+        if self.precision == "float32" or not self.module_.training:
+            return super().infer(x, **fit_params)
+        with torch.autocast(self.device_of_models().type, torch.bfloat16):
+            return super().infer(x, **fit_params)
 
     def train_step(self, batch, **fit_params):
         """One optimiser step, then the key encoders and the queue."""

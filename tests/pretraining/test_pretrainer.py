@@ -74,6 +74,47 @@ def test_an_unknown_objective_is_an_error():
         fitted(objective="both")
 
 
+# -------------------------------------------------------------------------- precision
+def test_bfloat16_rounds_the_terms_and_nothing_that_is_kept():
+    full, half = fitted(), fitted(precision="bfloat16")
+    for ours, theirs in zip(full.history, half.history, strict=True):
+        for name in TERMS:
+            assert ours[name] != theirs[name]
+            assert theirs[name] == pytest.approx(ours[name], rel=0.02)
+    kept = half.module_.state_dict()
+    assert not {v.dtype for v in kept.values()} & {torch.bfloat16, torch.float16}
+    moments = [v for s in half.optimizer_.state.values() for v in s.values()]
+    assert {v.dtype for v in moments} == {torch.float32}
+
+
+def test_after_training_in_bfloat16_everything_is_float32():
+    half, full = fitted(precision="bfloat16"), fitted()
+    full.module_.load_state_dict(half.module_.state_dict())
+    assert np.array_equal(half.transform(windows()), full.transform(windows()))
+    ours, theirs = (net.reconstruct(windows(4), ["C3"]) for net in (half, full))
+    assert np.array_equal(ours.reconstruction, theirs.reconstruction)
+
+
+def test_gradients_of_every_weight_survive_bfloat16():
+    """Autocast keeps rounded weights: one made without gradient must not serve."""
+    start = pretrainer(max_epochs=0, precision="bfloat16").fit(windows())
+    before = {n: v.clone() for n, v in start.module_.named_parameters()}
+    still = fitted(max_epochs=1, precision="bfloat16").module_.named_parameters()
+    alike = {name for name, v in still if torch.equal(v, before[name])}
+    full = fitted(max_epochs=1).module_.named_parameters()
+    assert alike == {name for name, v in full if torch.equal(v, before[name])}
+
+
+def test_bfloat16_gives_the_same_bits_from_the_same_seed():
+    one, two = (weights(fitted(precision="bfloat16").module_) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_an_unknown_precision_is_an_error_before_any_step():
+    with pytest.raises(ValueError, match="precision must be 'float32' or 'bfloat16'"):
+        fitted(precision="float16")
+
+
 @pytest.mark.parametrize("missing", ["teacher", "student"])
 def test_one_density_alone(missing):
     net = fitted(**{missing: None}, max_epochs=1)
