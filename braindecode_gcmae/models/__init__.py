@@ -3,7 +3,8 @@
 from .checkpoint import CheckpointError
 from .hub import shipped_checkpoints
 from .joint import JointPretraining
-from .network import ElectrodeGraphNetwork, FlattenReadout, MeanReadout, PositionReadout
+from .network import ElectrodeGraphNetwork
+from .readouts import FlattenReadout, MeanReadout, PositionReadout
 from .student import GCMAEStudent
 from .teacher import GCMAETeacher
 

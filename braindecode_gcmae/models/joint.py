@@ -1,189 +1,16 @@
 """Joint contrastive and masked pretraining of a teacher and a student (METHOD A.5)."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-from ..encoders import GraphDecoder
 from ..features import Electrodes
 from ..losses import info_nce, reconstruction_loss
-from ..masking import (
-    counter_normal,
-    counter_uniform,
-    drop_edges,
-    drop_nodes,
-    restore_incident_edges,
-)
-from ..momentum import KeyQueue, momentum_copy, update_momentum
+from ..momentum import KeyQueue
+from .branch import Branch, Draw, Windows
 
-__all__ = ["Branch", "JointPretraining"]
+__all__ = ["JointPretraining"]
 
-_NODES, _EDGES, _NOISE = 0, 1, 2  # purposes of random numbers
-_EDGE_RULES = ("inferred", "original")
 _NOBODY = 1 << 40  # a window of unknown subject is a subject of its own
-
-
-class _Windows(NamedTuple):
-    """A batch of graphs before anything is hidden."""
-
-    x: Tensor  # (B, N, T)
-    observed: Tensor
-    target: Tensor  # (B, N, F)
-    adjacency: Tensor  # (B, N, N)
-    electrodes: Electrodes
-
-
-class _Draw(NamedTuple):
-    """What chance decided about one view."""
-
-    dropped: Tensor  # (B, N)
-    keep: Tensor  # (B, N, N)
-    noise: Tensor | None  # (B, N, F)
-
-
-class _View(NamedTuple):
-    """One augmented view of a batch of graphs, dropped and masked (D5)."""
-
-    features: Tensor
-    adjacency: Tensor  # dropped nodes and edges are gone
-    masked_adjacency: Tensor  # dropped nodes are back, as tokens
-    visible: Electrodes  # of the first graph
-    masked: Electrodes  # of the second
-    dropped: Tensor
-
-
-class Branch(nn.Module):
-    """One density: the model, its decoder, its projection head and its key encoder.
-
-    Parameters
-    ----------
-    model : GCMAEStudent or GCMAETeacher
-    projection_dim : int
-        Width of the contrast space, the same for both densities.
-    drop_nodes, drop_edges : float
-        Ratios of nodes and of edges dropped from a view.
-    noise : float
-        Standard deviation of the noise added to standardised features.
-    masked_edges : {"inferred", "original"}
-        Edges of the masked nodes, see :class:`JointPretraining`.
-    stream : int
-        Offset of this branch's random numbers.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        projection_dim: int,
-        drop_nodes: float,
-        drop_edges: float,
-        noise: float,
-        masked_edges: str,
-        stream: int,
-    ):
-        super().__init__()
-        if masked_edges not in _EDGE_RULES:
-            raise ValueError(
-                f"masked_edges must be one of {_EDGE_RULES}, got {masked_edges!r}"
-            )
-        self.model = model
-        self.masked_edges = masked_edges
-        self.node_ratio, self.edge_ratio, self.noise = drop_nodes, drop_edges, noise
-        self.stream = stream
-        network = model.network
-        dim, width = network.embed.out_features, network.readout.n_outputs
-        heads = next(h for h in (8, 4, 2, 1) if dim % h == 0)
-        self.decoder = GraphDecoder(dim, network.features.n_features, heads)
-        self.projector = nn.Sequential(
-            nn.Linear(width, projection_dim),
-            nn.GELU(),
-            nn.Linear(projection_dim, projection_dim),
-        )
-        self.key = momentum_copy(self.query)
-
-    @property
-    def query(self) -> nn.ModuleDict:
-        """What the key encoder is the moving average of."""
-        return nn.ModuleDict(
-            {"network": self.model.network, "projector": self.projector}
-        )
-
-    def windows(self, x: Tensor, learn: bool, **where) -> _Windows:
-        """Graphs of a batch of windows, nothing hidden."""
-        network = self.model.network
-        graphs = network.graph_of(x, learn=learn, **where)
-        return _Windows(network.locate(x, **where)[0], *graphs)
-
-    def draw(self, windows: _Windows, generate) -> _Draw:
-        """Nodes and edges a view loses, by ``generate(generator, purpose, size)``."""
-        n, n_features = windows.target.shape[1:]
-        present = windows.electrodes.present
-        dropped = generate(counter_uniform, _NODES, (n,))
-        edges = generate(counter_uniform, _EDGES, (n, n))
-        noise = None
-        if self.noise > 0:
-            noise = self.noise * generate(counter_normal, _NOISE, (n, n_features))
-        return _Draw(
-            drop_nodes(dropped, self.node_ratio, present),
-            drop_edges(edges, self.edge_ratio),
-            noise,
-        )
-
-    def view(self, network: nn.Module, windows: _Windows, draw: _Draw) -> _View:
-        """Drop nodes and edges, and put the nodes back as masked ones (Eq. 1).
-
-        The electrodes are hidden before the graph filters and before the graph is
-        made, so that nothing of them reaches the features or the edges of others.
-        """
-        dropped, keep, noise = draw
-        electrodes = windows.electrodes
-        masked = electrodes._replace(present=electrodes.present & ~dropped)
-        visible = masked._replace(exists=electrodes.exists & ~dropped)
-        features = network.describe(windows.observed, masked)
-        seen = network.graph(windows.x, features, masked)
-        whole = windows.adjacency
-        if self.masked_edges == "inferred":
-            whole = _link_isolated(seen, dropped, masked.present)
-        if noise is not None:
-            features = features + noise
-        both = visible.exists.unsqueeze(-1) & visible.exists.unsqueeze(-2)
-        return _View(
-            features,
-            seen * (keep & both),
-            whole * restore_incident_edges(keep, dropped),
-            visible,
-            masked,
-            dropped,
-        )
-
-    def embed(self, encoder: nn.ModuleDict, nodes, electrodes) -> Tensor:
-        """Window embeddings in the contrast space."""
-        return encoder["projector"](encoder["network"].pool(nodes, electrodes))
-
-    def reconstruct(self, view: _View, nodes: Tensor) -> Tensor:
-        """Node features from the masked graph's embeddings."""
-        return self.decoder(nodes, view.masked_adjacency, view.masked.exists)
-
-    def inpaint(self, x: Tensor, hidden: Tensor, **where) -> tuple[Tensor, Tensor]:
-        """Node features (B, N, F), and rebuilt with ``hidden`` nodes (N,) unseen."""
-        windows = self.windows(x, False, **where)
-        dropped = hidden & windows.electrodes.present
-        keep = torch.ones_like(windows.adjacency, dtype=torch.bool)
-        network = self.model.network
-        view = self.view(network, windows, _Draw(dropped, keep, None))
-        nodes = network.encode(view.features, view.masked_adjacency, view.masked)
-        return windows.target, self.reconstruct(view, nodes)
-
-    def momentum_step(self, momentum: float) -> None:
-        """Move the key encoder towards the query encoder."""
-        update_momentum(self.key, self.query, momentum)
-
-    @torch.no_grad()
-    def share_statistics(self) -> None:
-        """Give the key encoder the query's standardisation, as of this batch."""
-        ours, theirs = self.key["network"].norm, self.model.network.norm
-        for slow, fast in zip(ours.buffers(), theirs.buffers(), strict=True):
-            slow.copy_(fast)
 
 
 class JointPretraining(nn.Module):
@@ -345,7 +172,7 @@ class JointPretraining(nn.Module):
             queries.append(branch.embed(branch.query, h, windows.electrodes))
         return loss, queries, self._keys(branch, windows, draws[1], rebuilt_k)
 
-    def _draw(self, branch: Branch, windows: _Windows, index, view: int) -> _Draw:
+    def _draw(self, branch: Branch, windows: Windows, index, view: int) -> Draw:
         """Chance of one view: a function of the window's number, not of the batch."""
         first = 16 * branch.stream + 4 * view
 
@@ -355,7 +182,7 @@ class JointPretraining(nn.Module):
         return branch.draw(windows, generate)
 
     @torch.no_grad()
-    def _keys(self, branch: Branch, windows: _Windows, draw: _Draw, rebuilt) -> list:
+    def _keys(self, branch: Branch, windows: Windows, draw: Draw, rebuilt) -> list:
         """Key embeddings of a view and its reconstruction, unit, without history.
 
         The key encoder makes its own features and graph: no parameter is the query's.
@@ -389,21 +216,7 @@ class JointPretraining(nn.Module):
         self.queue.enqueue(keys.flatten(0, 1), groups.repeat_interleave(n_keys))
 
 
-def _link_isolated(adjacency: Tensor, masked: Tensor, present: Tensor) -> Tensor:
-    """Give masked nodes without an edge the mean edge of those that are seen.
-
-    A graph of correlations knows no edge of a hidden node, and a node without edges
-    could not be in-painted.
-    """
-    alone = masked & (adjacency.sum(-1) == 0)
-    n_seen = present.sum(-1)
-    seen = present.unsqueeze(-1) & present.unsqueeze(-2)
-    mean = (adjacency * seen).sum((-1, -2)) / (n_seen * (n_seen - 1)).clamp_min(1)
-    half = alone.unsqueeze(-1) & present.unsqueeze(-2)
-    return adjacency + mean[:, None, None] * (half | half.mT)
-
-
-def _rebuilt_graph(network: nn.Module, windows: _Windows, rebuilt: Tensor) -> tuple:
+def _rebuilt_graph(network: nn.Module, windows: Windows, rebuilt: Tensor) -> tuple:
     """The reconstructed graph: its edges, too, are made of reconstructed features."""
     adjacency = network.graph(windows.x, rebuilt, windows.electrodes)
     return rebuilt, adjacency, windows.electrodes

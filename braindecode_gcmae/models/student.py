@@ -7,7 +7,7 @@ from ..encoders import ChebyshevEncoder, GraphTransformerEncoder
 from ..features import SpectralFeatures, TemporalFeatures
 from ..graph import FunctionalGraph, MixedGraph
 from .base import ElectrodeGraphModel
-from .network import FlattenReadout, PositionReadout
+from .readouts import FlattenReadout, PositionReadout
 
 __all__ = ["GCMAEStudent"]
 

@@ -7,7 +7,7 @@ from ..encoders import GraphTransformerEncoder
 from ..features import ConnectivityFeatures, SpectralFeatures
 from ..graph import FunctionalGraph, MixedGraph
 from .base import ElectrodeGraphModel
-from .network import FlattenReadout, PositionReadout
+from .readouts import FlattenReadout, PositionReadout
 
 __all__ = ["GCMAETeacher"]
 

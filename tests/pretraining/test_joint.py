@@ -17,7 +17,8 @@ from braindecode_gcmae.graph import (
     LearnedGraph,
     MixedGraph,
 )
-from braindecode_gcmae.models.network import FlattenReadout
+from braindecode_gcmae.models import FlattenReadout
+from braindecode_gcmae.models.branch import _link_isolated
 
 GRAPHS = [MixedGraph, FunctionalGraph, CoherenceGraph, GeometricGraph, LearnedGraph]
 
@@ -125,7 +126,7 @@ def test_the_filled_edge_is_the_mean_of_the_seen_ones():
     a[masked] = a[:, masked] = 0
     seen = [0, 2, 3]
     mean = np.mean([a[i, j] for i in seen for j in seen if i != j])
-    filled = module_of_joint._link_isolated(
+    filled = _link_isolated(
         torch.tensor(a)[None], torch.tensor(masked)[None], torch.tensor(~masked)[None]
     )[0]
     for i in range(5):
