@@ -51,6 +51,22 @@ def test_the_batched_step_is_its_equations_window_by_window():
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_step_in_bfloat16_is_one_of_the_pretrainer_in_bfloat16():
+    module, met = joint(), []
+    x = torch.as_tensor(windows(4))
+
+    def loss(*inputs):
+        met.append(torch.is_autocast_enabled("cpu"))
+        return module(*inputs)
+
+    full, half = (
+        float(steps.PretrainingStep(module, x, loss, half=half)().detach())
+        for half in (False, True)
+    )
+    assert met == [False, True]
+    assert half != full and half == pytest.approx(full, rel=0.05)
+
+
 def test_both_have_the_same_gradients():
     module = shaken(joint())
     inputs, gradients = problem(module), []

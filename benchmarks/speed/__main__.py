@@ -16,6 +16,7 @@ PARTS = {
     "welch": kernels.welch,
     "chebyshev": kernels.chebyshev,
     "pretraining": steps.pretraining,
+    "pretraining-bfloat16": steps.pretraining_in_bfloat16,
     "distillation": steps.distillation,
     "equations": steps.against_equations,
     "equations-bfloat16": steps.against_equations_in_bfloat16,

@@ -114,6 +114,29 @@ def pretraining(batch: int = 32, device="cpu", turns=interleave) -> list[dict]:
     ]
 
 
+def pretraining_in_bfloat16(batch: int = 32) -> list[dict]:
+    """A step with ``precision="bfloat16"`` against the same in float32."""
+    steps = {
+        name: PretrainingStep(
+            JointPretraining(*pair(), queue_size=4096), windows(batch), half=half
+        )
+        for name, half in (("bfloat16", True), ("float32", False))
+    }
+    times = interleave(steps)
+    ratio = times["float32"] / times["bfloat16"]
+    return [
+        row(
+            f"pretraining step, B={batch}, 64 and 8 electrodes, bfloat16",
+            "the same step in float32",
+            "faster",
+            f"{ratio:.2f}x faster",
+            ratio > 1,
+            ratio=ratio,
+            milliseconds=milliseconds(times),
+        )
+    ]
+
+
 def paper_sizes(batch: int, device="cpu") -> tuple:
     """A joint module at the paper's sizes, windows, and the loss as loops over them."""
     with warnings.catch_warnings():
