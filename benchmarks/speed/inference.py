@@ -30,38 +30,49 @@ def peers() -> dict:
     }
 
 
-def _forwards(batch: int) -> dict:
+def _forwards(batch: int, compiled: bool = False) -> dict:
     x = 10 * torch.randn(batch, len(FEW), SIGNAL["n_times"])
     models = {"student": default_student(), **peers()}
+    if compiled:
+        models = {name: torch.compile(model) for name, model in models.items()}
 
     def forward(model):
         with torch.inference_mode():
             return model(x)
 
-    return {name: (lambda m=model: forward(m)) for name, model in models.items()}
+    return {name: partial(forward, model) for name, model in models.items()}
+
+
+def _on_one_thread(functions: dict) -> tuple[dict, float]:
+    """Times of the functions, and that of the faster peer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = interleave(functions)
+    finally:
+        torch.set_num_threads(threads)
+    return times, min(times["EEGNet"], times["ShallowFBCSPNet"])
+
+
+def _one_window(what: str, reference: str, times: dict, fastest: float) -> dict:
+    ratio = times["student"] / fastest
+    return row(
+        f"student, one 8-electrode window, one thread{what}",
+        f"faster of EEGNet and ShallowFBCSPNet{reference}",
+        "<= 1x, < 2 ms",
+        f"{ratio:.2f}x, {1e3 * times['student']:.2f} ms",
+        ratio <= 1 and times["student"] < 2e-3,
+        ratio=ratio,
+        milliseconds=milliseconds(times),
+    )
 
 
 def latency() -> list[dict]:
     """One window, one thread; and the exported file in onnxruntime."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        functions, sizes = _exported(_forwards(1))
-        times = interleave(functions)
-    finally:
-        torch.set_num_threads(threads)
-    fastest = min(times["EEGNet"], times["ShallowFBCSPNet"])
-    ratio = times["student"] / fastest
+    functions, sizes = _exported(_forwards(1))
+    times, fastest = _on_one_thread(functions)
     return [
-        row(
-            "student, one 8-electrode window, one thread",
-            "faster of EEGNet and ShallowFBCSPNet",
-            "<= 1x, < 2 ms",
-            f"{ratio:.2f}x, {1e3 * times['student']:.2f} ms",
-            ratio <= 1 and times["student"] < 2e-3,
-            ratio=ratio,
-            milliseconds=milliseconds(times),
-        ),
+        _one_window("", "", times, fastest),
         row(
             "exported file, one 8-electrode window, one thread",
             "faster of EEGNet and ShallowFBCSPNet",
@@ -78,32 +89,8 @@ def latency() -> list[dict]:
 
 def latency_compiled() -> list[dict]:
     """One window, one thread, every model under ``torch.compile``."""
-    x = 10 * torch.randn(1, len(FEW), SIGNAL["n_times"])
-    models = {"student": default_student(), **peers()}
-    models = {name: torch.compile(model) for name, model in models.items()}
-
-    def forward(model):
-        with torch.inference_mode():
-            return model(x)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = interleave({n: partial(forward, m) for n, m in models.items()})
-    finally:
-        torch.set_num_threads(threads)
-    ratio = times["student"] / min(times["EEGNet"], times["ShallowFBCSPNet"])
-    return [
-        row(
-            "student, one 8-electrode window, one thread, torch.compile",
-            "faster of EEGNet and ShallowFBCSPNet, compiled too",
-            "<= 1x, < 2 ms",
-            f"{ratio:.2f}x, {1e3 * times['student']:.2f} ms",
-            ratio <= 1 and times["student"] < 2e-3,
-            ratio=ratio,
-            milliseconds=milliseconds(times),
-        )
-    ]
+    times, fastest = _on_one_thread(_forwards(1, compiled=True))
+    return [_one_window(", torch.compile", ", compiled too", times, fastest)]
 
 
 def _exported(functions: dict) -> tuple[dict, dict]:
