@@ -106,5 +106,6 @@ def line(cells):
 
 
 def description(doc):
-    """Give what a docstring says below its title and its commands, as one line."""
-    return doc.split("\n\n", 2)[2].replace("\n", " ").strip()
+    """Give what a docstring says below its title and commands, a line a paragraph."""
+    paragraphs = doc.split("\n\n")[2:]
+    return "\n\n".join(part.replace("\n", " ").strip() for part in paragraphs)

@@ -143,3 +143,13 @@ def test_the_tables_pair_people_over_seeds_and_starts():
     assert text.count("| none |") == len(terms.FAMILIES)
     scores = terms.by_person(rows(0.0), "score")
     assert scores["none"][4] == pytest.approx(0.54)
+
+
+def test_planned_comparisons_are_made_on_the_later_seeds_alone():
+    assert "Planned" not in terms.markdown(rows(0.03, seeds=(0, 3)))
+    later, earlier = rows(0.02, seeds=(4,)), rows(0.08, seeds=(0,))
+    text = terms.markdown(earlier + later)
+    planned, rest = text.split("## Planned comparisons")[1].split("## distillation")
+    assert "1 seeds, 6 people" in planned and "2 seeds, 6 people" in rest
+    assert planned.count("| +2.0 | +2.0 to +2.0 |") == len(terms.PLANNED)
+    assert rest.count("| +5.0 | +5.0 to +5.0 |") == len(terms.VARIANTS) - 1
