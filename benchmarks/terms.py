@@ -183,10 +183,10 @@ def _section(rows, members):
         "correction within the table."
     )
     names = ["none", *(name for name in members if name in scores)]
-    yield from ("", *_table(names, scores, agreement), "")
+    yield from ("", *table(names, scores, agreement), "")
 
 
-def _table(names, scores, agreement):
+def table(names, scores, agreement):
     """Lines of one family's table; ``none`` is what the others are compared with."""
     compared = {name: paired(scores[name], scores["none"]) for name in names[1:]}
     corrected = holm([p for _, _, p in compared.values()])

@@ -9,6 +9,8 @@ import pytest
 from hub_server import TOKEN, local_hub
 from test_datasets_eegdash import write
 
+from benchmarks import readme
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
 
@@ -60,6 +62,17 @@ def test_blocks_run_one_after_the_other(path, tmp_path, monkeypatch, hub, hbn):
     for line, code in python_blocks(path):
         padded = "\n" * (line - 1) + code  # errors then point to the document's line
         exec(compile(padded, str(path), "exec"), namespace)
+
+
+def test_tables_of_the_readme_are_the_stored_results():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert set(readme.BLOCKS) == {name for _, name, _ in readme.BLOCK.findall(text)}
+    assert readme.filled(text) == text, "python -m benchmarks.readme"
+
+
+def test_a_mark_that_names_no_table_is_an_error():
+    with pytest.raises(KeyError, match="nobody"):
+        readme.filled("<!-- nobody -->\n\n12.3\n\n<!-- end -->")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
