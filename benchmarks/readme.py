@@ -1,4 +1,4 @@
-"""The tables of the README, from the stored results.
+"""The tables of the README and of the results' page, from the stored results.
 
     python -m benchmarks.readme        # rewrites what stands between the marks
 
@@ -12,12 +12,13 @@ import re
 from pathlib import Path
 
 from benchmarks import missing, terms
-from benchmarks.ablations import study
 from benchmarks.demonstration import report
+from benchmarks.figures import last_of_each
+from benchmarks.protocol import TASKS
 from benchmarks.rows import RESULTS, line, read
-from benchmarks.tables import bootstrap_interval, compare, whole
+from benchmarks.tables import bootstrap_interval, compare, conditions, whole
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGES = Path(__file__).resolve().parents[1] / "README.md", RESULTS / "README.md"
 BLOCK = re.compile(r"(<!-- (\w+) -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
 SCRATCH = "scratch"
 STUDENTS = {
@@ -40,7 +41,9 @@ TEACHERS = {
     "teacher, 64 electrodes, pretrained": "teacher",
     "teacher, 64 electrodes, from scratch": "teacher scratch",
 }
-SETS = ("motor-8", "headband-8")
+ALL = {**STUDENTS, **PEERS, "log spectra + LR": "log-PSD+LR", **TEACHERS}
+MOTOR = ("left-right", "motor-8", "few")
+HEADBAND = ("left-right", "headband-8", "few")
 
 
 def spread(mean, low, high, form="{:.1f}"):
@@ -49,21 +52,30 @@ def spread(mean, low, high, form="{:.1f}"):
     return f"{mean} ({low} to {high})"
 
 
-def _methods(names, files, regime="few"):
-    """Accuracy of each method on both electrode sets, and its gap to scratch."""
-    places = study(files)
-    found = {s: whole(places.get(("left-right", s, regime), {})) for s in SETS}
+def methods(names, studies, places):
+    """Accuracy of each method at each place, and its gap to the student from scratch.
+
+    Parameters
+    ----------
+    names : dict
+        Label to method.
+    studies : sequence of str
+        CSVs; a method that stands in several of them is that of the last.
+    places : dict
+        Title to (task, electrodes, regime).
+    """
+    files = [RESULTS / f"{name}.csv" for name in studies]
+    rows = conditions(last_of_each(files))
+    tables = [whole(rows.get(p, {}), TASKS[p[0]].metric) for p in places.values()]
     head = ["method"]
-    for place in SETS:
-        head += [place.replace("-", " "), "seeds", "against scratch"]
-    yield line(head)
-    yield line(["---", *["---", "---:", "---"] * len(SETS)])
+    for title in places:
+        head += [title, "seeds", "against scratch"]
+    lines = [line(head), line(["---", *["---", "---:", "---"] * len(tables)])]
     for label, name in names.items():
-        cells = [label]
-        for place in SETS:
-            cells += _cells(found[place], name)
-        if any(cells[1:]):
-            yield line(cells)
+        cells = [cell for table in tables for cell in _cells(table, name)]
+        if any(cells):
+            lines.append(line([label, *cells]))
+    return "\n".join(lines)
 
 
 def _cells(table, name):
@@ -79,13 +91,26 @@ def _cells(table, name):
 
 def main_table():
     """All methods of the study on the GPU, ten people with labels."""
-    names = {**STUDENTS, **PEERS, **TEACHERS}
-    return "\n".join(_methods(names, ("ablations", "main")))
+    places = {"motor 8": MOTOR, "headband 8": HEADBAND}
+    return methods(ALL, ("ablations", "main"), places)
 
 
 def laptop_table():
     """Students and teachers of the study on a CPU, ten people with labels."""
-    return "\n".join(_methods({**STUDENTS, **TEACHERS}, ("laptop",)))
+    places = {"motor 8": MOTOR, "headband 8": HEADBAND}
+    return methods({**STUDENTS, **TEACHERS}, ("laptop",), places)
+
+
+def many_table():
+    """All 16 training people with labels."""
+    places = {f"{p[1].replace('-', ' ')}": (*p[:2], "many") for p in (MOTOR, HEADBAND)}
+    return methods(ALL, ("main", "laptop"), places)
+
+
+def tasks_table():
+    """Rest v. imagery."""
+    places = {"rest v. imagery": ("rest-imagery", "motor-8", "many")}
+    return methods(ALL, ("tasks", "laptop"), places)
 
 
 def demonstration(data):
@@ -94,22 +119,25 @@ def demonstration(data):
     return f"{report.table(rows)}\n\n{report.comparisons(rows)}"
 
 
-def terms_tables():
-    """The planned comparisons, and each family on all seeds."""
+def planned_table():
+    """The planned comparisons, on the seeds that were run for them."""
     rows = read(RESULTS / "terms.csv")
-    planned = [r for r in rows if int(r["seed"]) >= terms.FIRST_PLANNED]
-    parts = []
-    for title, own, names in (
-        ("planned", planned, terms.PLANNED),
-        *((family, rows, members) for family, members in terms.FAMILIES.items()),
-    ):
-        if own:
-            scores = (terms.by_person(own, column) for column in ("score", "agreement"))
-            seeds = len({row["seed"] for row in own})
-            head, *rest = terms.table(["none", *names], *scores)
-            head = head.replace("student", f"{title}, {seeds} seeds", 1)
-            parts.append("\n".join([head, *rest]))
-    return "\n\n".join(parts)
+    rows = [row for row in rows if int(row["seed"]) >= terms.FIRST_PLANNED]
+    return _terms("student", rows, terms.PLANNED)
+
+
+def terms_tables():
+    """Each family of terms and objectives on all seeds."""
+    rows = read(RESULTS / "terms.csv")
+    return "\n\n".join(_terms(n, rows, m) for n, m in terms.FAMILIES.items())
+
+
+def _terms(title, rows, names):
+    scores = (terms.by_person(rows, column) for column in ("score", "agreement"))
+    seeds = len({row["seed"] for row in rows})
+    head, *rest = terms.table(["none", *names], *scores)
+    head = head.replace("student", f"{title}, {seeds} seeds", 1)
+    return "\n".join([head, *rest])
 
 
 def missing_table(data="physionet"):
@@ -134,8 +162,11 @@ def missing_table(data="physionet"):
 BLOCKS = {
     "main": main_table,
     "laptop": laptop_table,
+    "many": many_table,
+    "tasks": tasks_table,
     "demo_physionet": lambda: demonstration("physionet"),
     "demo_simulated": lambda: demonstration("simulated"),
+    "planned": planned_table,
     "terms": terms_tables,
     "missing": missing_table,
 }
@@ -153,4 +184,5 @@ def filled(text):
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text("utf-8")), "utf-8")
