@@ -360,9 +360,12 @@ def test_a_part_in_another_process_is_read_back(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 139)
 
     monkeypatch.setattr(gpu.subprocess, "run", child)
-    s.report.put(gpu="a device")
+    other_part = {"step": "pretraining", "electrodes": 6, "mode": "float32"}
+    earlier = [{**names[1], "windows_per_s": 1.0}, other_part]
+    s.report.put(gpu="a device", steps=earlier)
     gpu.in_process(s, "graphs")
-    own, lost = s.report.result["steps"]
+    kept, own, lost = s.report.result["steps"]
+    assert kept == other_part
     assert own["failed"] == "its own reason"
     assert lost["failed"] == "its process ended with 139: Segmentation fault in cuda"
     assert s.report.result["gpu"] == "a device"
