@@ -360,8 +360,9 @@ def test_a_part_in_another_process_is_read_back(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 139)
 
     monkeypatch.setattr(gpu.subprocess, "run", child)
-    other_part = {"step": "pretraining", "electrodes": 6, "mode": "float32"}
-    earlier = [{**names[1], "windows_per_s": 1.0}, other_part]
+    what = {"step": "pretraining", "electrodes": 6, "mode": "float32"}
+    other_part = {**what, "failed": "no time"}
+    earlier = [{**names[1], "failed": "earlier"}, other_part]
     s.report.put(gpu="a device", steps=earlier)
     gpu.in_process(s, "graphs")
     kept, own, lost = s.report.result["steps"]
