@@ -96,33 +96,38 @@ def density_curves(rows, *, task="left-right", regime="few", order=None):
 
 
 def plot_density(curves, *, ax=None):
-    """Draw accuracy against the number of electrodes, bands of 95 % over people.
+    """Draw accuracy against the number of electrodes, bars of 95 % over people.
 
-    Methods that were run at one number of electrodes stand beside each other there.
+    Methods stand beside each other at each number: bands would cover one another.
     """
     import matplotlib.pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    alone = [name for name, points in curves.items() if len(points) == 1]
+        _, ax = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
     for i, (name, points) in enumerate(curves.items()):
-        n = [count for count, _ in points]
-        mean = [100 * s["mean"] for _, s in points]
-        low, high = ([100 * s[side] for _, s in points] for side in ("low", "high"))
-        style = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "label": name}
-        if name in alone:
-            x = [n[0] * 1.07 ** (1 + alone.index(name))]
-            error = [[mean[0] - low[0]], [high[0] - mean[0]]]
-            ax.errorbar(x, mean, yerr=error, linestyle="", capsize=2, **style)
-            continue
-        ax.plot(n, mean, **style)
-        ax.fill_between(n, low, high, color=COLOURS[i % 8], alpha=0.12, linewidth=0)
+        beside = 1.035 ** (i - (len(curves) - 1) / 2)
+        mean, low, high = (
+            [100 * s[side] for _, s in points] for side in ("mean", "low", "high")
+        )
+        below = [m - side for m, side in zip(mean, low, strict=True)]
+        above = [side - m for m, side in zip(mean, high, strict=True)]
+        ax.errorbar(
+            [n * beside for n, _ in points],
+            mean,
+            yerr=[below, above],
+            color=COLOURS[i % 8],
+            marker=MARKERS[i % 8],
+            linestyle="-" if name in OURS else "--",
+            linewidth=1.4,
+            elinewidth=0.7,
+            label=name,
+        )
     ax.set_xscale("log", base=2)
     ticks = sorted({count for points in curves.values() for count, _ in points})
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
     ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
-    ax.set_xlabel("electrodes")
+    ax.set_xlabel("electrodes of the student and of the peers (the teacher has all 64)")
     ax.set_ylabel("accuracy (%), unseen people")
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.legend(fontsize=8, frameon=False, loc="outside right upper")

@@ -19,7 +19,7 @@ from benchmarks.rows import RESULTS, line, read
 from benchmarks.tables import bootstrap_interval, compare, conditions, whole
 
 PAGES = Path(__file__).resolve().parents[1] / "README.md", RESULTS / "README.md"
-BLOCK = re.compile(r"(<!-- (\w+) -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"<!-- (\w+) -->\n(?:(?!<!--).)*<!-- end -->", re.DOTALL)
 SCRATCH = "scratch"
 STUDENTS = {
     "student, scratch": SCRATCH,
@@ -180,7 +180,11 @@ def filled(text):
     KeyError
         If a mark names no table.
     """
-    return BLOCK.sub(lambda m: f"{m[1]}{BLOCKS[m[2]]()}{m[3]}", text)
+
+    def anew(match):
+        return f"<!-- {match[1]} -->\n\n{BLOCKS[match[1]]()}\n\n<!-- end -->"
+
+    return BLOCK.sub(anew, text)
 
 
 if __name__ == "__main__":

@@ -69,8 +69,15 @@ def test_tables_of_the_pages_are_the_stored_results():
     for page in readme.PAGES:
         text = page.read_text("utf-8")
         assert readme.filled(text) == text, "python -m benchmarks.readme"
-        shown += [name for _, name, _ in readme.BLOCK.findall(text)]
+        shown += readme.BLOCK.findall(text)
     assert sorted(shown) == sorted(readme.BLOCKS)
+
+
+def test_what_stands_around_the_tables_stays(monkeypatch):
+    monkeypatch.setattr(readme, "BLOCKS", {"a": lambda: "1", "b": lambda: "2"})
+    text = "x\n<!-- a -->\n<!-- end -->\ny\n<!-- b -->\n\n0\n\n<!-- end -->\nz"
+    made = "x\n<!-- a -->\n\n1\n\n<!-- end -->\ny\n<!-- b -->\n\n2\n\n<!-- end -->\nz"
+    assert readme.filled(text) == readme.filled(made) == made
 
 
 def test_a_mark_that_names_no_table_is_an_error():

@@ -48,7 +48,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
     precision : {"float32", "bfloat16"}
         Of the matrix products in training (autocast); weights, features, losses and
         everything after training stay float32. On processors with bfloat16
-        instructions a step of a large teacher takes about half the time.
+        instructions a step takes about a quarter less time.
     **kwargs
         Everything that :class:`skorch.NeuralNet` takes (``optimizer``, ``lr``,
         ``max_epochs``, ``batch_size``, ``device``, ``callbacks`` ...).
