@@ -54,7 +54,9 @@ def hbn(tmp_path):
     write(tmp_path / "hbn" / "ds005505", "NDARAA111", "RestingState", seed=0)
 
 
-@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", WITH_CODE, ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_blocks_run_one_after_the_other(path, tmp_path, monkeypatch, hub, hbn):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
@@ -85,7 +87,7 @@ def test_a_mark_that_names_no_table_is_an_error():
         readme.filled("<!-- nobody -->\n\n12.3\n\n<!-- end -->")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_within_the_repository_exist(path):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
