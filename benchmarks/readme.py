@@ -42,8 +42,11 @@ TEACHERS = {
     "teacher, 64 electrodes, from scratch": "teacher scratch",
 }
 ALL = {**STUDENTS, **PEERS, "log spectra + LR": "log-PSD+LR", **TEACHERS}
-MOTOR = ("left-right", "motor-8", "few")
-HEADBAND = ("left-right", "headband-8", "few")
+SETS = {
+    "motor 8": ("left-right", "motor-8"),
+    "headband 8": ("left-right", "headband-8"),
+}
+FEW, MANY = ({k: (*v, labels) for k, v in SETS.items()} for labels in ("few", "many"))
 
 
 def spread(mean, low, high, form="{:.1f}"):
@@ -91,20 +94,18 @@ def _cells(table, name):
 
 def main_table():
     """All methods of the study on the GPU, ten people with labels."""
-    places = {"motor 8": MOTOR, "headband 8": HEADBAND}
-    return methods(ALL, ("ablations", "main"), places)
+    return methods(ALL, ("ablations", "main"), FEW)
 
 
 def laptop_table():
     """Students and teachers of the study on a CPU, ten people with labels."""
-    places = {"motor 8": MOTOR, "headband 8": HEADBAND}
-    return methods({**STUDENTS, **TEACHERS}, ("laptop",), places)
+    return methods({**STUDENTS, **TEACHERS}, ("laptop",), FEW)
 
 
 def many_table():
     """All 16 training people with labels."""
-    places = {f"{p[1].replace('-', ' ')}": (*p[:2], "many") for p in (MOTOR, HEADBAND)}
-    return methods(ALL, ("main", "laptop"), places)
+    # The main study last: it has more seeds of the students that both have.
+    return methods(ALL, ("laptop", "main"), MANY)
 
 
 def tasks_table():
