@@ -46,12 +46,18 @@ class Method:
     pretrains: bool = False
     teaches: bool = False
 
-    def describe(self, budget):
-        """Give the settings, with the budget where it matters."""
+    def describe(self, budget, device="cpu"):
+        """Give the settings, with the budget and the device where they matter.
+
+        A GPU draws other random numbers and rounds otherwise: the same network trained
+        there is another cell. A CPU adds nothing.
+        """
         if not self.network:
             return dict(self.settings)
         stages = {"pretrains": self.pretrains, "teaches": self.teaches}
-        return {**self.settings, **budget.settings(**stages)}
+        kind = str(device).partition(":")[0]
+        where = {} if kind == "cpu" else {"device": kind}
+        return {**self.settings, **budget.settings(**stages), **where}
 
 
 @contextlib.contextmanager

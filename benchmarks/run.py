@@ -109,7 +109,7 @@ def questions(study, seeds, budget, *, only=(), electrodes=(), regimes=(), **res
         )
         if unwanted:
             continue
-        settings = method.describe(budget)
+        settings = method.describe(budget, rest.get("device", "cpu"))
         flags = rest.get("transductive", False), rest.get("nested", False)
         out.append(Question(task, name, label, regime, fold, seed, settings, *flags))
     return out
@@ -251,6 +251,7 @@ def main(argv=None):
         folds=range(args.folds),
         transductive=args.transductive,
         nested=args.nested,
+        device=args.device,
     )
 
     todo = shard(todo, args.shard)

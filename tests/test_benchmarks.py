@@ -1,11 +1,14 @@
 """The harness: people never leak, cells are run once, statistics are right."""
 
+import hashlib
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from benchmarks import cells, electrodes, figures, methods, protocol, run, tables
+from benchmarks.rows import RESULTS
 
 NAMES = ("F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "Fp1", "O1", "O2", "Oz")
 KEPT = electrodes.MOTOR_8
@@ -369,6 +372,34 @@ def test_stages_that_a_method_lacks_do_not_make_it_another_cell():
     assert changed["teacher scratch"] == (False, True)
     for name in ("teacher", "pretrained", "distilled", "both", "paper both"):
         assert changed[name] == (True, True), name
+
+
+def test_a_network_trained_on_another_device_is_another_cell():
+    budget = cells.Budget()
+    for name in ("EEGNet", "scratch", "both"):
+        method = methods.METHODS[name]
+        assert method.describe(budget) == method.describe(budget, "cpu")
+        assert method.describe(budget) != method.describe(budget, "cuda")
+        assert method.describe(budget, "cuda") == method.describe(budget, "cuda:0")
+    linear = methods.METHODS["TS+LR"]
+    assert linear.describe(budget) == linear.describe(budget, "cuda")
+    study = run.STUDIES["quick"]
+    cpu, cuda = (
+        {q.key for q in run.questions(study, [0], budget, device=device)}
+        for device in ("cpu", "cuda")
+    )
+    assert len(cpu & cuda) == len(cpu) / len(study.methods)  # tangent space alone
+
+
+def test_stored_rows_are_under_the_key_of_what_decided_them():
+    for name in ("main", "ablations", "paper", "tasks", "laptop"):
+        for row in cells.read_rows(RESULTS / f"{name}.csv"):
+            config = row["config"]
+            assert row["key"] == hashlib.sha256(config.encode()).hexdigest()[:12]
+            settings = json.loads(config)["settings"]
+            # linear methods have no epochs, and no device
+            expected = row["device"] if "epochs" in settings else "cpu"
+            assert settings.get("device", "cpu") == expected, (name, row["method"])
 
 
 def test_a_seed_that_is_not_whole_counts_for_nothing_and_pairs_share_seeds():
