@@ -486,7 +486,7 @@ def test_a_masked_electrode_influences_no_other(kind):
         assert (observed.grad[~present] == 0).all()
         assert (observed.grad[present] != 0).any()
         assert all(torch.isfinite(p.grad).all() for p in features.parameters())
-    gone = Electrodes(*(part[:1, [0, 2, 3, 4]] for part in electrodes))
+    gone = Electrodes(*(part[:1, [0, 2, 3, 4]] for part in electrodes[:4]))
     without = features(features.observe(x[:1, [0, 2, 3, 4]]), gone)
     torch.testing.assert_close(without, reference[:1, [0, 2, 3, 4]])
 
@@ -499,11 +499,11 @@ def test_features_follow_the_order_of_electrodes_and_windows(kind):
     x = torch.randn(3, 5, 256)
     ours = features(features.observe(x), electrodes)
     order = torch.randperm(5)
-    moved = Electrodes(*(part[:, order] for part in electrodes))
+    moved = Electrodes(*(part[:, order] for part in electrodes[:4]))
     permuted = features(features.observe(x[:, order]), moved)
     torch.testing.assert_close(permuted, ours[:, order], rtol=0, atol=1e-4)
     for b in range(3):
-        alone = Electrodes(*(part[b : b + 1] for part in electrodes))
+        alone = Electrodes(*(part[b : b + 1] for part in electrodes[:4]))
         single = features(features.observe(x[b : b + 1]), alone)
         torch.testing.assert_close(single, ours[b : b + 1], rtol=0, atol=1e-4)
 

@@ -124,6 +124,19 @@ def test_moments_are_their_sums_written_out():
     np.testing.assert_allclose(ours.view(B, 36, 36), expected, atol=2e-4)
 
 
+def test_without_a_mask_every_electrode_counts():
+    place, x = electrodes(), torch.randn(B, N, 2, 3, F)
+    for ours, masked in zip(
+        signed_topology(x, torch.ones(F), None),
+        signed_topology(x, torch.ones(F), place.present),
+        strict=True,
+    ):
+        assert torch.equal(ours, masked)
+    topology = x[:, :, 0, 0] @ x[:, :, 0, 0].mT
+    moments = position_moments(topology, place.basis, None)
+    assert torch.equal(moments, position_moments(topology, place.basis, place.present))
+
+
 def test_a_linear_head_on_them_is_any_quadratic_form_of_eight_electrodes():
     place = electrodes()
     row, column = np.triu_indices(N)

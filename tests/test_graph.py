@@ -621,7 +621,7 @@ def test_padding_has_no_edge_and_changes_no_other(kind):
     assert (adjacency[0, -1] == 0).all() and (adjacency[0, :, -1] == 0).all()
     if kind == "free":
         return  # one montage only
-    short = Electrodes(*(part[:, :-1] for part in electrodes))
+    short = Electrodes(*(part[:, :-1] for part in electrodes[:4]))
     unpadded = graph(x[:, :-1], features[:, :-1], short)
     torch.testing.assert_close(adjacency[:, :-1, :-1], unpadded.expand(2, 5, 5))
 
@@ -653,7 +653,7 @@ def test_graphs_follow_the_order_of_the_electrodes(kind):
     x, features = window_of(electrodes)
     graph = GRAPHS[kind]()
     order = torch.randperm(6)
-    permuted = Electrodes(*(part[:, order] for part in electrodes))
+    permuted = Electrodes(*(part[:, order] for part in electrodes[:4]))
     adjacency = graph(x, features, electrodes)
     moved = graph(x[:, order], features[:, order], permuted)
     torch.testing.assert_close(moved, adjacency[:, order][:, :, order])
@@ -666,7 +666,7 @@ def test_a_window_s_graph_does_not_depend_on_its_batch_mates(kind):
     graph = GRAPHS[kind]()
     together = graph(x, features, electrodes).expand(3, 6, 6)
     for b in range(3):
-        single = Electrodes(*(part[b : b + 1] for part in electrodes))
+        single = Electrodes(*(part[b : b + 1] for part in electrodes[:4]))
         alone = graph(x[b : b + 1], features[b : b + 1], single)
         torch.testing.assert_close(together[b : b + 1], alone)
 

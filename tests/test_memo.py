@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from braindecode_gcmae.features import Memo
+from braindecode_gcmae.features import Memo, data_mask
 from tests.tiny import FEW, student, windows
 
 X = torch.as_tensor(windows(3, len(FEW)))
@@ -108,6 +108,32 @@ def test_a_changed_model_answers_as_if_it_had_kept_nothing(change):
         after = model(X)
     assert not torch.allclose(after, before)
     assert torch.equal(after, fresh(model, X))
+
+
+def test_a_whole_window_gives_the_same_bits_whether_or_not_masks_are_left_out():
+    model = student().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+        _, electrodes = model.network.locate(X)
+        assert data_mask(electrodes) is None
+        masks_left_out = model(X)
+    _, electrodes = model.network.locate(X)
+    assert data_mask(electrodes) is electrodes.present  # a gradient is wanted: no look
+    assert torch.equal(model(X).detach(), masks_left_out)
+
+
+def test_a_mask_in_the_place_of_a_whole_one_counts():
+    with torch.no_grad():
+        _, electrodes = student().network.locate(X)
+        lost = electrodes.present.clone()
+        lost[0, 1] = False
+        replaced = electrodes._replace(present=lost)
+        assert data_mask(replaced) is lost
+        broken = X.clone()
+        broken[0, 1, 0] = float("nan")
+        _, electrodes = student().network.locate(broken)
+        assert torch.equal(data_mask(electrodes), lost)
 
 
 def test_masks_that_change_between_windows_are_not_mixed_up():

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from ..montage import electrode_positions, montage_preset
-from .electrodes import Electrodes
-from .nodes import TemporalFeatures
+from .electrodes import Electrodes, data_mask
+from .nodes import TemporalFeatures, with_data
+from .precision import in_full_precision
 
 __all__ = ["ConnectivityFeatures", "nearest_sites"]
 
@@ -98,15 +99,13 @@ class ConnectivityFeatures(nn.Module):
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log band powers and connectivity profiles, (B, N, F)."""
-        present = electrodes.present[:, :, None, None, None]
-        seen = torch.where(present, observed, torch.zeros_like(observed))
+        seen = with_data(observed, data_mask(electrodes))
         # The bands follow the temporal filters, which learn from the powers alone.
         responses = self.temporal.responses().detach()
         if torch.jit.is_scripting():
             correlation = band_correlation(seen, responses)
         else:
-            with torch.autocast(seen.device.type, enabled=False):
-                correlation = band_correlation(seen, responses)
+            correlation = in_full_precision(band_correlation, seen, responses)
         share = nearest_sites(electrodes.positions, self.sites)
         profile = correlation @ share.to(correlation.dtype)
         return torch.cat([self.temporal(observed, electrodes), profile], -1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Electrodes", "spherical_harmonics"]
+__all__ = ["Electrodes", "data_mask", "spherical_harmonics"]
 
 
 class Electrodes(NamedTuple):
@@ -23,12 +23,27 @@ class Electrodes(NamedTuple):
     present : Tensor of bool, shape (B, N)
         True = a node with data. An existing node without data is a *missing
         electrode*.
+    whole : Tensor, optional
+        The mask ``present``, if it was looked at and is true throughout. In inference
+        the time of a window is the number of its operations, and such a mask needs
+        none. A mask that takes the place of ``present`` is another tensor, so this
+        never outlives it.
     """
 
     positions: Tensor
     basis: Tensor
     exists: Tensor
     present: Tensor
+    whole: Tensor | None = None
+
+
+def data_mask(electrodes: Electrodes) -> Tensor | None:
+    """Which nodes have data (B, N); None where all are known to have."""
+    mask: Tensor | None = electrodes.present
+    if torch.jit.is_scripting():
+        return mask
+    else:
+        return None if electrodes.whole is electrodes.present else mask
 
 
 def spherical_harmonics(

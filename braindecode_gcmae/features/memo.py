@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Memo"]
+__all__ = ["Memo", "may_look"]
 
 
 class Memo:
@@ -51,8 +51,12 @@ def _same(now: Tensor, then: Tensor) -> bool:
     return now.dtype == then.dtype and torch.equal(now, then)
 
 
-def _comparable(sources: tuple[Tensor, ...], largest: int) -> bool:
-    """Whether contents may be compared here, and it pays."""
+def may_look(*tensors: Tensor) -> bool:
+    """Whether contents may decide what is done: inference on the CPU, nothing captured.
+
+    On other devices a look would wait for them, and what is captured (an exported
+    program, a compiled or batched function) would keep what it saw for good.
+    """
     if (
         torch.is_grad_enabled()
         or torch.compiler.is_compiling()
@@ -61,10 +65,13 @@ def _comparable(sources: tuple[Tensor, ...], largest: int) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
     ):
         return False
-    size = 0
-    for source in sources:
-        # Subclasses (fake tensors, for one) have no contents to compare.
-        if type(source) not in (Tensor, torch.nn.Parameter) or not source.is_cpu:
-            return False
-        size += source.numel()
-    return size <= largest
+    # Subclasses (fake tensors, for one) have no contents.
+    return all(
+        type(tensor) in (Tensor, torch.nn.Parameter) and tensor.is_cpu
+        for tensor in tensors
+    )
+
+
+def _comparable(sources: tuple[Tensor, ...], largest: int) -> bool:
+    """Whether contents may be compared here, and it pays."""
+    return may_look(*sources) and sum(map(Tensor.numel, sources)) <= largest

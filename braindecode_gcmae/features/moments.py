@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from .electrodes import Electrodes
+from .electrodes import Electrodes, data_mask
 from .nodes import FeatureNorm, log_power, with_data
+from .precision import in_full_precision
 
 __all__ = ["SecondMoments", "position_moments", "signed_topology"]
 
@@ -25,7 +26,7 @@ def band_amplitude(freqs: Tensor, low: float, high: float) -> Tensor:
 
 
 def band_rows(
-    observed: Tensor, amplitude: Tensor, present: Tensor
+    observed: Tensor, amplitude: Tensor, present: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Coefficients of the band in a row for each electrode, and their squared length.
 
@@ -35,13 +36,13 @@ def band_rows(
     return rows, rows.square().sum(-1)
 
 
-def log_powers(total: Tensor, n_segments: int, present: Tensor) -> Tensor:
+def log_powers(total: Tensor, n_segments: int, present: Tensor | None) -> Tensor:
     """Log power of the band from squared lengths (B, N); 0 where there are no data."""
-    return torch.where(present, log_power(total / n_segments), 0.0)
+    return with_data(log_power(total / n_segments), present)
 
 
 def signed_topology(
-    observed: Tensor, amplitude: Tensor, present: Tensor
+    observed: Tensor, amplitude: Tensor, present: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     r"""Correlations of the signals in a band, and their log powers.
 
@@ -58,8 +59,9 @@ def signed_topology(
         Fourier coefficients of the segments, µV/sqrt(Hz).
     amplitude : Tensor, shape (F',)
         Response a of the band.
-    present : Tensor of bool, shape (B, N)
-        Electrodes with data. The others correlate with nobody, and their d is 0.
+    present : Tensor of bool, shape (B, N), optional
+        Electrodes with data, default all. The others correlate with nobody, and their
+        d is 0.
 
     Returns
     -------
@@ -79,7 +81,9 @@ def signed_topology(
     return correlation, log_powers(total, observed.shape[3], present)
 
 
-def position_moments(topology: Tensor, basis: Tensor, present: Tensor) -> Tensor:
+def position_moments(
+    topology: Tensor, basis: Tensor, present: Tensor | None
+) -> Tensor:
     r"""Moments of a topology over the head, :math:`\Phi^T Z \Phi / N`.
 
     A linear layer on them weights every pair of electrodes by a smooth function of
@@ -91,18 +95,22 @@ def position_moments(topology: Tensor, basis: Tensor, present: Tensor) -> Tensor
         Z, symmetric.
     basis : Tensor, shape (B or 1, N, L)
         Position basis functions.
-    present : Tensor of bool, shape (B, N)
-        Electrodes with data; N counts them.
+    present : Tensor of bool, shape (B, N), optional
+        Electrodes with data, default all; N counts them.
 
     Returns
     -------
     Tensor, shape (B, L * L)
         Row by row.
     """
-    there = present.unsqueeze(-1).to(basis.dtype)
-    phi = basis * there
-    n_present = there.sum(1, keepdim=True).clamp_min(1.0)
-    return (phi.transpose(1, 2) @ topology @ phi / n_present).flatten(1)
+    if present is None:
+        moments = basis.transpose(1, 2) @ topology @ basis / float(basis.shape[1])
+    else:
+        there = present.unsqueeze(-1).to(basis.dtype)
+        phi = basis * there
+        n_present = there.sum(1, keepdim=True).clamp_min(1.0)
+        moments = phi.transpose(1, 2) @ topology @ phi / n_present
+    return moments.flatten(1)
 
 
 class SecondMoments(nn.Module):
@@ -151,15 +159,14 @@ class SecondMoments(nn.Module):
         if torch.jit.is_scripting():
             moments = self.moments(observed, electrodes)
         else:
-            with torch.autocast(observed.device.type, enabled=False):
-                moments = self.moments(observed, electrodes)
+            moments = in_full_precision(self.moments, observed, electrodes)
         return moments
 
     def moments(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """The same, outside of autocast."""
-        present = electrodes.present
+        present = data_mask(electrodes)
         topology, power = signed_topology(observed, self.amplitude, present)
         loudness = 0.5 * self.norm(power.unsqueeze(-1)).squeeze(-1)
-        topology = topology + torch.diag_embed(torch.where(present, loudness, 0.0))
+        topology = topology + torch.diag_embed(with_data(loudness, present))
         moments = position_moments(topology, electrodes.basis, present)
         return moments_unit() * moments

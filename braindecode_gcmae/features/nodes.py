@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .electrodes import Electrodes
+from .electrodes import Electrodes, data_mask
 from .memo import Memo
+from .precision import in_full_precision
 from .spectrum import WelchSpectrum
 
 __all__ = ["CombinedFeatures", "FeatureNorm", "SpectralFeatures", "TemporalFeatures"]
@@ -20,8 +21,10 @@ def log_power(power: Tensor, floor: float = 1e-6) -> Tensor:
     return torch.log(power.clamp_min(0.0) + floor)
 
 
-def with_data(observed: Tensor, present: Tensor) -> Tensor:
+def with_data(observed: Tensor, present: Tensor | None) -> Tensor:
     """Zeros in the place of nodes (B, N) without data, be they NaN, in (B, N, ...)."""
+    if present is None:
+        return observed
     present = present.reshape(list(present.shape) + [1] * (observed.dim() - 2))
     return torch.where(present, observed, 0.0)
 
@@ -59,10 +62,6 @@ def graph_filters(mixing: Tensor, basis: Tensor, present: Tensor) -> Tensor:
     return rows * (norm + 1e-6).rsqrt()
 
 
-def _inverse_deviation(mean: Tensor, square: Tensor) -> Tensor:
-    return (square - mean.square()).clamp_min(1e-4).rsqrt()
-
-
 class FeatureNorm(nn.Module):
     """Standardises node features with statistics of the training data.
 
@@ -86,7 +85,6 @@ class FeatureNorm(nn.Module):
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("square", torch.ones(n_features))
-        self._memo = Memo()
 
     def reset(self) -> None:
         """Forget all windows: the next ones are learned from anew."""
@@ -132,11 +130,8 @@ class FeatureNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardise (B, N, F) with the statistics as they are."""
-        if torch.jit.is_scripting():
-            scale = _inverse_deviation(self.mean, self.square)
-        else:
-            scale = self._memo(_inverse_deviation, self.mean, self.square)
-        return (features - self.mean) * scale
+        variance = self.square - self.mean.square()
+        return (features - self.mean) * variance.clamp_min(1e-4).rsqrt()
 
 
 @torch.jit.unused
@@ -186,7 +181,7 @@ class SpectralFeatures(nn.Module):
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log-PSD, (B, N, F)."""
-        return log_power(with_data(observed, electrodes.present))
+        return log_power(with_data(observed, data_mask(electrodes)))
 
 
 class TemporalFeatures(nn.Module):
@@ -289,13 +284,12 @@ class TemporalFeatures(nn.Module):
         if torch.jit.is_scripting():
             power = self.power(observed, electrodes)
         else:
-            with torch.autocast(observed.device.type, enabled=False):
-                power = self.power(observed, electrodes)
+            power = in_full_precision(self.power, observed, electrodes)
         return log_power(power).mean(3).permute(0, 2, 1, 3).flatten(2)
 
     def power(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Band power in µV²/Hz of each segment, (B, g, N, S, b)."""
-        observed = with_data(observed, electrodes.present)
+        observed = with_data(observed, data_mask(electrodes))
         b, n, two, n_segments, n_freqs = observed.shape
         filters = self.filters(electrodes)
         mixed = torch.bmm(filters.flatten(1, 2), observed.flatten(2))
@@ -339,7 +333,7 @@ class CombinedFeatures(nn.Module):
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """Log-PSD and log band powers, (B, N, F)."""
-        observed = with_data(observed, electrodes.present)
+        observed = with_data(observed, data_mask(electrodes))
         power = observed.square().sum(2).mean(2)
         temporal = self.temporal(observed, electrodes)
         return torch.cat([log_power(power), temporal], -1)

@@ -138,7 +138,8 @@ class MixedGraph(nn.Module):
         """Adjacency (B, N, N)."""
         learned = self.parts[2]
         embed, bias = learned.embed.weight, learned.bias
-        positions, basis, exists, present = electrodes
+        positions, basis = electrodes.positions, electrodes.basis
+        exists, present = electrodes.exists, electrodes.present
         if torch.jit.is_scripting():
             fixed, weight, pairs = unmeasured_edges(
                 self.mixture,

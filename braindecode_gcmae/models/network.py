@@ -5,7 +5,16 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Dropout, build_encoder
-from ..features import Electrodes, FeatureNorm, SecondMoments, spherical_harmonics
+from ..features import (
+    Electrodes,
+    FeatureNorm,
+    SecondMoments,
+    data_mask,
+    in_full_precision,
+    may_look,
+    spherical_harmonics,
+    with_data,
+)
 from ..graph import FreeGraph
 from ..masking import MaskToken, failing_electrodes
 from ..montage import MATCH_TOLERANCE, electrode_positions, match_electrodes
@@ -162,8 +171,12 @@ class ElectrodeGraphNetwork(nn.Module):
         else:
             basis = spherical_harmonics(positions, self.position_degree)
         real = real & exists
-        x = torch.where(real.unsqueeze(-1), x, 0.0)
-        return x, Electrodes(positions, basis, exists, real)
+        whole: Tensor | None = None
+        if not torch.jit.is_scripting() and _all_seen(real):
+            whole = real
+        else:
+            x = torch.where(real.unsqueeze(-1), x, 0.0)
+        return x, Electrodes(positions, basis, exists, real, whole)
 
     def _by_row(
         self, x: Tensor, real: Tensor, ch_mask: Tensor | None
@@ -226,14 +239,15 @@ class ElectrodeGraphNetwork(nn.Module):
         features = self.features(observed, electrodes)
         if learn:
             self.norm.observe(features, electrodes.present)
-        features = self.norm(features)
-        return torch.where(electrodes.present.unsqueeze(-1), features, 0.0)
+        return with_data(self.norm(features), data_mask(electrodes))
 
     def encode(
         self, features: Tensor, adjacency: Tensor, electrodes: Electrodes
     ) -> Tensor:
         """Node embeddings (B, N, D) of node features (B, N, F) on a graph."""
-        h = self.token(self.embed(features), ~electrodes.present)
+        h, present = self.embed(features), data_mask(electrodes)
+        if present is not None:
+            h = self.token(h, ~present)
         h = self.dropout(h + self.place(electrodes.basis))
         return self.encoder(h, adjacency, electrodes.exists)
 
@@ -256,8 +270,7 @@ class ElectrodeGraphNetwork(nn.Module):
         if torch.jit.is_scripting():
             observed = self.features.observe(x)
         else:
-            with torch.autocast(x.device.type, enabled=False):
-                observed = self.features.observe(x)
+            observed = in_full_precision(self.features.observe, x)
         return observed
 
     def graph_of(
@@ -302,7 +315,8 @@ class ElectrodeGraphNetwork(nn.Module):
         In half of the windows they fail one by one, in the others with their
         neighbours.
         """
-        positions, basis, exists, present = electrodes
+        positions, basis = electrodes.positions, electrodes.basis
+        exists, present = electrodes.exists, electrodes.present
         noise = torch.rand(present.shape, device=present.device)
         together = torch.rand(present.shape[0], device=present.device) < 0.5
         lost = failing_electrodes(
@@ -325,6 +339,12 @@ class ElectrodeGraphNetwork(nn.Module):
         drawn = torch.rand(size, device=device) < self.segment_dropout
         index = torch.where(drawn, other, own)[:, None, None, :, None]
         return observed.gather(3, index.expand(-1, n, two, -1, n_freqs))
+
+
+@torch.jit.unused
+def _all_seen(mask: Tensor) -> bool:
+    """Whether a mask is known to be true throughout: only where a look is free."""
+    return may_look(mask) and bool(mask.all())
 
 
 def _has_place(positions: Tensor) -> Tensor:

@@ -1,0 +1,20 @@
+"""Parts of a model that half precision would spoil."""
+
+from collections.abc import Callable
+
+import torch
+
+__all__ = ["in_full_precision"]
+
+
+def in_full_precision(function: Callable, x: torch.Tensor, *others):
+    """``function(x, *others)`` with autocast off.
+
+    Where it is off already nothing is switched: a switch costs a small window as much
+    as several operations.
+    """
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return function(x, *others)
+    with torch.autocast(kind, enabled=False):
+        return function(x, *others)
