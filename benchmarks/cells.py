@@ -83,7 +83,7 @@ class Question:
 @dataclass
 class Cell:
     """What a method may see: windows, people, budget, and nothing of the labels
-    of unlabelled or tested people.
+    of unlabelled or tested people. Runs of the same cell differ in their ``start``.
     """
 
     windows: Windows
@@ -92,6 +92,7 @@ class Cell:
     budget: Budget
     device: str = "cpu"
     shared: dict = field(default_factory=dict)
+    start: int = 0
 
     @classmethod
     def build(cls, windows, question, budget, *, device="cpu", shared=None):
@@ -110,8 +111,9 @@ class Cell:
 
     @property
     def random_state(self):
-        """One integer per fold and seed, the same for all methods."""
-        return 1000 * self.question.seed + self.question.fold
+        """One integer per fold, seed and start, the same for all methods."""
+        place = 1000 * self.question.seed + self.question.fold
+        return place + 1_000_000 * self.start
 
     def stage(self, name, people, view, *, labels=False):
         """Give the windows of a training stage, after the check for leakage.

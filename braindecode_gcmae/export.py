@@ -1,8 +1,9 @@
 """A trained model as one file, and decisions from it while samples come in.
 
-The file goes from raw windows in µV to class probabilities: features, graph and missing
-electrodes are inside, and nothing has to be computed before it. What a device needs to
-know (electrodes, sampling rate, classes) travels in the file.
+The file goes from windows in µV to class probabilities: features, graph and missing
+electrodes are inside. Nothing has to be computed before it but the alignment that the
+model was trained with, if it was. What a device needs to know (electrodes, sampling
+rate, classes) travels in the file.
 """
 
 import copy
@@ -167,7 +168,9 @@ def _channel_names(model: nn.Module, channels: str) -> list[str] | None:
     known = model._chs_info or model._braindecode_init_kwargs.get("ch_names")
     if known is None:
         return None
-    chosen = model.node_channels() if channels == "electrodes" else known
+    # Electrodes that are all channels come in the order of the cap.
+    fewer = model.network.n_nodes < model.network.n_chans
+    chosen = model.node_channels() if channels == "electrodes" and fewer else known
     return [c if isinstance(c, str) else c["ch_name"] for c in chosen]
 
 
@@ -225,7 +228,8 @@ class StreamingClassifier:
     """Decisions at a fixed pace from samples as they come.
 
     The last window lies in a ring buffer; each decision is the model's answer to it,
-    the same as for that window cut out of the recording.
+    the same as for that window cut out of the recording. A model that was trained on
+    aligned recordings needs the alignment here, too.
 
     Parameters
     ----------
@@ -236,6 +240,10 @@ class StreamingClassifier:
         Seconds between decisions.
     n_chans, n_times, sfreq : optional
         Electrodes, samples in a window, sampling rate in Hz; read from a file.
+    align : StreamingAlignment, optional
+        Learns from windows that do not overlap, one after the other, and aligns every
+        window that is decided on. One that has seen a recording of the same sitting
+        goes on from there; the first half minute of a new one is a guess.
 
     Raises
     ------
@@ -251,6 +259,7 @@ class StreamingClassifier:
         n_chans: int | None = None,
         n_times: int | None = None,
         sfreq: float | None = None,
+        align=None,
     ):
         self.channels = self.classes = None
         if not callable(predict):
@@ -266,11 +275,16 @@ class StreamingClassifier:
                 "cannot come more often than samples"
             )
         self.predict, self.step, self.sfreq = predict, step, float(sfreq)
-        self.n_chans, self.n_times = n_chans, n_times
-        self.reset()
+        self.n_chans, self.n_times, self.align = n_chans, n_times, align
+        self._empty()
 
     def reset(self) -> None:
-        """Forget all samples, as at the start of a recording."""
+        """Forget all samples, and their alignment, as at the start of a recording."""
+        self._empty()
+        if self.align is not None:
+            self.align.reset()
+
+    def _empty(self) -> None:
         # Every sample is written twice, so that any window lies in one piece.
         self._ring = np.zeros((1, self.n_chans, 2 * self.n_times), np.float32)
         self.n_seen = self._n_decisions = 0
@@ -287,12 +301,18 @@ class StreamingClassifier:
             )
         decisions = []
         while samples.shape[1]:
-            now = min(samples.shape[1], self._due() - self.n_seen)
+            full = self.n_times - self.n_seen % self.n_times  # samples to a new window
+            now = min(samples.shape[1], self._due() - self.n_seen, full)
             self._write(samples[:, :now])
             samples = samples[:, now:]
+            window = self.window()
+            if self.align is not None and self.n_seen % self.n_times == 0:
+                self.align.update(window)
             if self.n_seen == self._due():
                 self._n_decisions += 1
-                probabilities = np.asarray(self.predict(self.window()))[0]
+                if self.align is not None:
+                    window = self.align.transform(window)
+                probabilities = np.asarray(self.predict(window))[0]
                 decisions.append(Decision(self.n_seen, probabilities))
         return decisions
 

@@ -22,6 +22,7 @@ from braindecode_gcmae.alignment import (
     whitening_matrix,
     window_covariances,
 )
+from braindecode_gcmae.alignment.columns import SUBJECT_COLUMNS
 
 SFREQ = 100.0
 
@@ -661,6 +662,68 @@ def test_kept_electrodes_are_aligned_as_if_the_others_were_not_there():
     np.testing.assert_allclose(nested[:, [2, 3]], alone, rtol=1e-9)
     mean = window_covariances(nested).mean(0)
     np.testing.assert_allclose(mean, 100 * np.eye(6), atol=1e-6)
+
+
+def few_windows(rng):
+    return rng.standard_normal((6, 32, 50))
+
+
+def a_removed_electrode_comes_off(rng):
+    x = rng.standard_normal((30, 32, 400))
+    x[:12, 20] = np.nan
+    return x
+
+
+def a_kept_electrode_comes_off(rng):
+    x = rng.standard_normal((30, 32, 400))
+    x[:12, 3] = np.nan
+    return x
+
+
+def none_of_them_is_connected(rng):
+    x = rng.standard_normal((30, 32, 400))
+    x[:, :8] = np.nan
+    return x
+
+
+@pytest.mark.filterwarnings("ignore:.*recording")
+@pytest.mark.parametrize(
+    "make", [few_windows, a_removed_electrode_comes_off, a_kept_electrode_comes_off]
+)
+def test_kept_electrodes_are_those_of_their_own_cap_bit_for_bit(make):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((32, 32)) @ make(rng)).astype(np.float32)
+    nested = RecordingAlignment(electrodes=list(range(8))).transform(x)
+    np.testing.assert_array_equal(
+        nested[:, :8], RecordingAlignment().transform(np.ascontiguousarray(x[:, :8]))
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*recording")
+def test_the_others_are_aligned_where_no_kept_electrode_has_a_signal():
+    x = none_of_them_is_connected(np.random.default_rng(0))
+    nested = RecordingAlignment(electrodes=list(range(8))).transform(x)
+    assert np.isnan(nested[:, :8]).all()
+    np.testing.assert_allclose(
+        nested[:, 8:], RecordingAlignment().transform(x[:, 8:]), rtol=1e-9
+    )
+
+
+def test_people_are_told_apart_by_any_usual_name_of_the_column():
+    x = np.concatenate([3 * recording(25), recording(26)])
+    who, run = np.repeat([1, 2], 12), ["a"] * 24
+    by_person = RecordingAlignment().transform(x, groups=who)
+    for column in SUBJECT_COLUMNS:
+        metadata = pd.DataFrame({column: who, "run": run})
+        out = RecordingAlignment().transform(make_epochs(x, metadata))
+        np.testing.assert_allclose(1e6 * out.get_data(copy=True), by_person, rtol=1e-6)
+
+
+def test_runs_of_nobody_are_said_to_be_aligned_together():
+    x = np.concatenate([recording(25), recording(26)])
+    epochs = make_epochs(x, pd.DataFrame({"wearer": [1, 2] * 12, "run": ["a"] * 24}))
+    with pytest.warns(UserWarning, match="do not say whose.*groups_from"):
+        RecordingAlignment().transform(epochs)
 
 
 def test_kept_electrodes_need_the_euclidean_mean_and_known_names():

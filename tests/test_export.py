@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from braindecode_gcmae.alignment import StreamingAlignment
 from braindecode_gcmae.export import (
     StreamingClassifier,
     export_onnx,
@@ -194,6 +195,56 @@ def test_a_reset_stream_knows_nothing_of_before(file):
     again = stream.push(signal[:, :300])
     assert [d.sample for d in first] == [d.sample for d in again]
     np.testing.assert_array_equal(first[-1].probabilities, again[-1].probabilities)
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 700])
+def test_a_stream_aligns_by_the_full_windows_so_far(chunk):
+    signal = recording()
+    signal[0] *= 7  # what alignment is for
+    stream = StreamingClassifier(
+        lambda x: x[:, :, :2].reshape(1, -1),
+        step=0.1,
+        n_chans=len(FEW),
+        n_times=N_TIMES,
+        sfreq=SFREQ,
+        align=StreamingAlignment(),
+    )
+    found = []
+    for start in range(0, signal.shape[1], chunk):
+        found += stream.push(signal[:, start : start + chunk])
+    by_hand, n_full = StreamingAlignment(), 0
+    for decision in found:
+        while (n_full + 1) * N_TIMES <= decision.sample:
+            n_full += 1
+            by_hand.update(signal[:, (n_full - 1) * N_TIMES : n_full * N_TIMES])
+        window = signal[:, decision.sample - N_TIMES : decision.sample]
+        expected = by_hand.transform(window)[:, :2].ravel()
+        np.testing.assert_allclose(decision.probabilities, expected, rtol=1e-5)
+    assert n_full == 700 // N_TIMES > 1
+
+
+def test_what_an_alignment_has_seen_before_serves_until_the_stream_is_reset():
+    seen = StreamingAlignment().update(recording(N_TIMES, seed=9))
+    stream = StreamingClassifier(
+        lambda x: x.mean((1, 2))[None],
+        n_chans=len(FEW),
+        n_times=N_TIMES,
+        sfreq=SFREQ,
+        align=seen,
+    )
+    assert int(seen.state_dict()["n_windows"]) == 1
+    stream.push(recording(N_TIMES))
+    assert int(seen.state_dict()["n_windows"]) == 2
+    stream.reset()
+    assert int(seen.state_dict()["n_windows"]) == 0
+
+
+def test_a_file_names_the_channels_in_the_order_in_which_it_takes_them(folder):
+    x = windows(2, len(FEW))
+    turned = trained(student(ch_names=FEW, electrodes=FEW[::-1]))
+    path = export_onnx(turned, folder / "turned.onnx")
+    assert StreamingClassifier(path).channels == FEW
+    np.testing.assert_allclose(answers(path, x), probabilities(turned, x), atol=1e-5)
 
 
 def test_samples_and_arguments_that_do_not_fit_are_refused(file, folder):

@@ -284,9 +284,10 @@ def nested_whitening(covariance, kept, *, shrinkage=0.0, scale=1.0):
         B = M_{rk} M_{kk}^+, \quad W_k \sim M_{kk}^{-1/2}, \quad
         W_r \sim (M_{rr} - B M_{kr})^{-1/2}
 
-    :math:`W M W^T` is the same as of :func:`whitening_matrix`, but the kept channels k
-    come out as if the others were not on the head: what a cap that has nothing else
-    can compute. The others carry what the kept ones do not explain.
+    :math:`W M W^T` is the same as of :func:`whitening_matrix` (without shrinkage, and
+    with a ``scale``), but the kept channels k come out as if the others were not on the
+    head: what a cap that has nothing else can compute. The others carry what the kept
+    ones do not explain.
 
     Parameters
     ----------
@@ -367,8 +368,4 @@ def apply_whitening(x, covariance, *, shrinkage, scale, kept=None):
         matrix = matrix.astype(work)
         given = x[np.ix_(windows, channels)].astype(work, copy=False)
         out[np.ix_(windows, channels)] = matrix @ given
-        if not inner.all():
-            # Once more by themselves: the same bits as without the other channels.
-            alone = matrix[np.ix_(inner, inner)] @ given[:, inner]
-            out[np.ix_(windows, channels[inner])] = alone
     return out

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.metadata_routing import UNUSED
 
+from braindecode_gcmae.alignment.columns import subject_column
 from braindecode_gcmae.alignment.formulas import (
     apply_whitening,
     automatic_shrinkage,
@@ -20,23 +21,32 @@ from braindecode_gcmae.montage import match_electrodes
 
 
 class ChannelMap:
-    """The alignment of one recording: windows (N, T) or (B, N, T) in, the same out."""
+    """The alignment of one recording: windows (N, T) or (B, N, T) in, the same out.
 
-    def __init__(self, covariance, shrinkage, scale, kept=None, before=None):
+    ``kept`` channels are mapped by ``alone``, the map of a cap that has no others: the
+    same bits, whatever the others hold.
+    """
+
+    def __init__(
+        self, covariance, shrinkage, scale, kept=None, alone=None, before=None
+    ):
         self.covariance, self.shrinkage, self.scale = covariance, shrinkage, scale
-        self.kept, self.before = kept, before
+        self.kept, self.alone, self.before = kept, alone, before
 
     def __call__(self, x):
         x = np.asarray(x if self.before is None else self.before(x))
         x = x if x.dtype.kind == "f" else x.astype(np.float64)
         stacked = x[None] if x.ndim == 2 else x
-        return apply_whitening(
+        out = apply_whitening(
             stacked,
             self.covariance,
             shrinkage=self.shrinkage,
             scale=self.scale,
             kept=self.kept,
-        ).reshape(x.shape)
+        )
+        if self.alone is not None:
+            out[:, self.kept] = self.alone(stacked[:, self.kept])
+        return out.reshape(x.shape)
 
 
 class RecordingAlignment(TransformerMixin, BaseEstimator):
@@ -69,7 +79,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         s, root mean square of the output's channels in µV; None keeps each recording's
         own. Epochs come out in volts, as MNE has them.
     groups_from : sequence of str
-        Columns that tell recordings apart, as far as they exist.
+        Columns that tell recordings apart, as far as they exist; "subject" is also
+        found as "subject_id", "participant_id" or "participant".
     electrodes : list of str or of int, optional
         Names (or rows) of electrodes that are whitened by themselves, the others by
         what these leave unexplained: a student that keeps them sees the same numbers
@@ -223,6 +234,22 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
 
     def _map(self, x, scale, sfreq, names, label):
         """Return the map of one recording (B, N, T)."""
+        found = self._plain_map(x, scale, sfreq, names, label)
+        kept = self._kept(names)
+        if kept is None or kept.all():
+            return found
+        own = [name for name, keep in zip(names, kept, strict=True) if keep]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said of all channels already
+            try:
+                alone = self._plain_map(x[:, kept], scale, sfreq, own, label)
+            except ValueError:  # none of them has a signal: nothing to map
+                return found
+        covariance, shrinkage = found.covariance, found.shrinkage
+        return ChannelMap(covariance, shrinkage, scale, kept, alone)
+
+    def _plain_map(self, x, scale, sfreq, names, label):
+        """Return the map of one recording (B, N, T), no channels being special."""
         where = "the recording" if label is None else f"recording {label!r}"
         present = np.isfinite(x).all(axis=-1)
         usable, complete = _complete_block(present)
@@ -257,7 +284,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
                     f"{where} has {n} windows of {x.shape[-1]} samples for {len(rows)} "
                     f"channels, too few to align by alone: shrinkage {shrinkage:.2g}"
                 )
-        return ChannelMap(full, shrinkage, scale, self._kept(names))
+        return ChannelMap(full, shrinkage, scale)
 
     def _epochs(self, epochs, groups):
         import mne
@@ -290,6 +317,16 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     def _columns(self, table):
         """Return the grouping columns of a table, None where there are none."""
         names = [] if table is None else list(self.groups_from or ())
+        if "subject" in names and "subject" not in table.columns:
+            who = subject_column(table.columns)
+            names = [who if name == "subject" else name for name in names]
+            if who is None and any(name in table.columns for name in names):
+                shared = [name for name in names if name in table.columns]
+                _warn(
+                    f"the columns {list(table.columns)} do not say whose windows these "
+                    f"are: those of different people that agree in {shared} are "
+                    "aligned together. Name the column in groups_from"
+                )
         found = [name for name in names if name in table.columns]
         if not found:
             return None
@@ -315,13 +352,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             names = self._channel_names(x.shape[1])
             found = self._map(x, self.scale, self.sfreq, names, label)
             for row in rows:
-                aligned[row].transform = ChannelMap(
-                    found.covariance,
-                    found.shrinkage,
-                    found.scale,
-                    found.kept,
-                    parts[row].transform,
-                )
+                aligned[row].transform = copy.copy(found)
+                aligned[row].transform.before = parts[row].transform
         return type(dataset)(aligned)
 
 

@@ -56,9 +56,9 @@ def uniformity(keys: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
 class CollapseMonitor(DescribedCallback, Callback):
     """Records how spread out the student's embeddings and the queue's keys are.
 
-    ``embedding_std``, ``embedding_rank`` (effective rank of at most ``n_windows``
-    training embeddings) and ``queue_uniformity`` go into the history of a
-    :class:`~braindecode_gcmae.GCMAEPretrainer`.
+    ``embedding_std``, ``embedding_rank`` (effective rank of the pooled nodes of at most
+    ``n_windows`` training windows: what pretraining shapes) and ``queue_uniformity`` go
+    into the history of a :class:`~braindecode_gcmae.GCMAEPretrainer`.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class CollapseMonitor(DescribedCallback, Callback):
             return
         step = max(1, len(dataset_train) // self.n_windows)
         rows = range(0, len(dataset_train), step)
-        embeddings = torch.from_numpy(net.embed_subset(dataset_train, rows))
+        embeddings = torch.from_numpy(net.pooled_nodes(dataset_train, rows))
         net.history.record("embedding_std", float(embeddings.std(0).mean()))
         net.history.record("embedding_rank", float(effective_rank(embeddings)))
         queue = net.joint_.queue
@@ -90,6 +90,9 @@ class CollapseMonitor(DescribedCallback, Callback):
 
 class ProbeMonitor(DescribedCallback, Callback):
     """Records what a simple classifier makes of the frozen embeddings.
+
+    The embeddings are those of :meth:`~braindecode_gcmae.GCMAEPretrainer.transform`,
+    second moments among them: what is there before training counts, too.
 
     Parameters
     ----------

@@ -81,9 +81,7 @@ def signed_topology(
     return correlation, log_powers(total, observed.shape[3], present)
 
 
-def position_moments(
-    topology: Tensor, basis: Tensor, present: Tensor | None
-) -> Tensor:
+def position_moments(topology: Tensor, basis: Tensor, present: Tensor | None) -> Tensor:
     r"""Moments of a topology over the head, :math:`\Phi^T Z \Phi / N`.
 
     A linear layer on them weights every pair of electrodes by a smooth function of

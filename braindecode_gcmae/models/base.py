@@ -153,7 +153,8 @@ class ElectrodeGraphModel(HubModel):
         Parameters
         ----------
         x : Tensor, shape (B, C, T)
-            Windows in µV: all channels, or just the electrodes, in order. A channel
+            Windows in µV: all channels in the order of ``chs_info`` (``ch_names``), or,
+            where ``electrodes`` are fewer, just these in their own order. A channel
             with a sample that is not finite (or beyond 1e12 µV, whose power is not)
             is a missing electrode.
         pos : Tensor, shape (B, C, 3), optional

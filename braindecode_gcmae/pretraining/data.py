@@ -12,6 +12,7 @@ import torch
 from skorch.helper import SliceDataset
 from torch.utils.data import Dataset, Sampler, Subset
 
+from ..alignment.columns import subject_column
 from ..masking import counter_uniform
 from ..montage import electrode_positions
 
@@ -23,7 +24,6 @@ __all__ = [
     "subject_ids",
 ]
 
-_SUBJECT_COLUMNS = ("subject", "subject_id", "participant_id", "participant")
 _SMALLEST_EEG = 1e-2  # µV: recordings in volts are 1e-5
 
 
@@ -91,16 +91,16 @@ def _warn(message: str) -> None:
 def subject_ids(source, n: int) -> np.ndarray | None:
     """Subject of each window, from metadata or descriptions; None if unknown."""
     metadata = getattr(source, "metadata", None)
-    if metadata is not None:
-        for column in _SUBJECT_COLUMNS:
-            if column in metadata:
-                return metadata[column].to_numpy()
+    column = None if metadata is None else subject_column(metadata)
+    if column is not None:
+        return metadata[column].to_numpy()
     description = getattr(source, "description", None)
-    if description is not None and not hasattr(source, "datasets"):
-        for column in _SUBJECT_COLUMNS:
-            if column in description.index:
-                return np.repeat(np.array(description[column], dtype=object), n)
-    return None
+    if description is None or hasattr(source, "datasets"):
+        return None
+    column = subject_column(description.index)
+    if column is None:
+        return None
+    return np.repeat(np.array(description[column], dtype=object), n)
 
 
 class _Source:

@@ -54,10 +54,15 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             raise ValueError(f"this pretrainer was made without a {name}")
         return branches[name]
 
-    def embed_subset(self, windows, rows) -> np.ndarray:
-        """Student embeddings (first branch if there is none) of some windows."""
+    def pooled_nodes(self, windows, rows) -> np.ndarray:
+        """Pooled node embeddings of some windows, without the second moments.
+
+        Of the student, or of the first branch if there is none. No objective reaches
+        the second moments: they stay spread out while the nodes collapse.
+        """
         name = "student" if "student" in self.joint_.branches else "teacher"
-        return self._embed(name, torch.utils.data.Subset(windows, list(rows)))
+        embeddings = self._embed(name, torch.utils.data.Subset(windows, list(rows)))
+        return embeddings[:, : self._branch(name).model.network.readout.n_outputs]
 
     @torch.no_grad()
     def _embed(self, name: str, x) -> np.ndarray:
@@ -83,11 +88,15 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             yield to_device(batch, self.device_of_models())
 
     def transform(self, X):
-        """Student embeddings of HD or LD windows, (n, d)."""
+        """Student embeddings of HD or LD windows, (n, d).
+
+        What a head would see: the pooled nodes, then the second moments
+        (:class:`~braindecode_gcmae.features.SecondMoments`), if the model has them.
+        """
         return self._embed("student", X)
 
     def transform_teacher(self, X):
-        """Teacher embeddings of HD windows, (n, d)."""
+        """Teacher embeddings of HD windows, (n, d); see :meth:`transform`."""
         return self._embed("teacher", X)
 
     @torch.no_grad()

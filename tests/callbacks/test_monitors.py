@@ -96,9 +96,12 @@ def monitored(callback, **arguments):
     return net.fit(windows(), groups=SUBJECTS)
 
 
-def test_the_collapse_monitor_records_what_the_embeddings_are():
+def test_the_collapse_monitor_records_what_pretraining_shapes():
     net = monitored(CollapseMonitor(), max_epochs=1)
-    embeddings = torch.from_numpy(net.transform(windows()))
+    network = net.student_.network
+    n_pooled = network.readout.n_outputs
+    assert n_pooled < network.n_outputs  # second moments follow
+    embeddings = torch.from_numpy(net.transform(windows()))[:, :n_pooled]
     row = net.history[-1]
     spread = embeddings.std(0).mean()
     assert row["embedding_std"] == pytest.approx(float(spread), rel=1e-5)
@@ -110,16 +113,22 @@ def test_the_collapse_monitor_records_what_the_embeddings_are():
 
 
 def test_the_monitor_tells_a_collapsed_student_from_a_healthy_one():
-    healthy = monitored(CollapseMonitor(), max_epochs=1).history[-1]
-
     class Collapsing(CollapseMonitor):
         def on_epoch_end(self, net, dataset_train=None, **kwargs):
             with torch.no_grad():
-                net.student_.network.embed.weight.zero_()  # what windows differ in
+                spoil(net.student_.network.embed.weight)
             super().on_epoch_end(net, dataset_train, **kwargs)
 
+    def in_one_direction(weight):
+        weight.copy_(weight[:, :1] * weight[:1])
+
+    healthy = monitored(CollapseMonitor(), max_epochs=1).history[-1]
+    spoil = torch.Tensor.zero_  # all windows alike
     ill = monitored(Collapsing(), max_epochs=1).history[-1]
-    assert ill["embedding_std"] < 0.1 * healthy["embedding_std"]
+    assert ill["embedding_std"] < 0.01 * healthy["embedding_std"]
+    spoil = in_one_direction
+    ill = monitored(Collapsing(), max_epochs=1).history[-1]
+    assert ill["embedding_rank"] < healthy["embedding_rank"]
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])

@@ -92,14 +92,15 @@ def test_channels_that_are_not_kept_influence_nothing():
 
 
 @settings(max_examples=12, deadline=None)
-@given(rows=st.permutations(range(len(HD))), k=st.integers(1, len(HD) - 1))
+@given(rows=st.permutations(range(len(HD))), k=st.integers(1, len(HD)))
 def test_any_subset_in_any_order_is_found_by_name(rows, k):
     kept = rows[:k]
     names = [HD[row] for row in kept]
     model, alone = build(electrodes=names), build(names=names)
     x = windows(2)
-    assert torch.equal(logits(model, x), logits(model, x[:, kept]))
     assert torch.equal(logits(model, x), logits(alone, x[:, kept]))
+    if k < len(HD):  # as many as there are channels: they come as the channels do
+        assert torch.equal(logits(model, x), logits(model, x[:, kept]))
 
 
 @pytest.mark.parametrize("spelled", [["c4", "PZ", "C3.", "Fz..", "EEG P4-REF"]])

@@ -1,0 +1,165 @@
+"""How much of a score is the run: one network trained again and again.
+
+    python -m benchmarks.starts            # 8 starts; half an hour on a core
+    python -m benchmarks.starts --table
+
+Folds, people, windows and budget are those of the first seed of the main study, ten
+people with labels; only the random numbers differ (initial weights, order of windows,
+dropout). A start is scored over all 20 people, so the SD over starts is the error of
+such a score that no interval over people holds; a difference of two single runs has
+1.4 times as much. *Averaged* decides by the mean of the probabilities of all starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.cells import Budget, Cell, Question
+from benchmarks.methods import METHODS
+from benchmarks.ours import code_digest
+from benchmarks.protocol import N_FOLDS
+from benchmarks.rows import RESULTS, append, description, line, read_cells
+
+log = logging.getLogger("benchmarks")
+COLUMNS = "electrodes method fold start person score n_rows device code".split()
+CELL = "electrodes method fold n_rows device code".split()
+TASK, SETS, NETWORKS = "left-right", ("motor-8", "headband-8"), ("scratch", "EEGNet")
+AVERAGED = "averaged"
+
+
+def scores(probability, y, person):
+    """Share of right windows of each person."""
+    right = probability.argmax(1) == y
+    return {int(p): float(right[person == p].mean()) for p in np.unique(person)}
+
+
+def fold_rows(cell, method, n_starts):
+    """One CSV row per start and test person, and those of all starts averaged.
+
+    Parameters
+    ----------
+    cell : Cell
+    method : Method
+        One without stages that methods share: a teacher would be made once.
+    n_starts : int
+    """
+    if method.pretrains or method.teaches:
+        raise ValueError(f"{method.name!r} has stages that runs would share")
+    where = cell.windows.rows(cell.split.test)
+    truth = cell.windows.y[where], cell.windows.person[where]
+    found = {}
+    for cell.start in range(n_starts):
+        found[str(cell.start)] = method.run(cell).probability
+    found[AVERAGED] = np.mean(list(found.values()), 0)
+    place = {
+        "electrodes": cell.question.electrodes,
+        "method": method.name,
+        "fold": cell.question.fold,
+        "n_rows": len(found) * len(cell.split.test),
+        "device": cell.device,
+        "code": code_digest() if "code" in method.settings else "",
+    }
+    return [
+        {**place, "start": start, "person": person, "score": f"{score:.6f}"}
+        for start, probability in found.items()
+        for person, score in scores(probability, *truth).items()
+    ]
+
+
+def read(path):
+    """Rows of finished cells; of a cell under two states of the code the last."""
+    found = {}
+    for row in read_cells(path, cell=CELL, row=("start", "person"), size="n_rows"):
+        place = row["electrodes"], row["method"], row["fold"], row["start"]
+        found[(*place, row["person"])] = row
+    return list(found.values())
+
+
+def run(windows, n_starts, path, *, sets=SETS, networks=NETWORKS, device="cpu"):
+    """Add the folds that are missing."""
+    for electrodes, name, fold in product(sets, networks, range(N_FOLDS)):
+        method, budget = METHODS[name], Budget()
+        question = Question(TASK, electrodes, name, "few", fold, 0)
+        cell = Cell.build(windows, question, budget, device=device)
+        code = code_digest() if "code" in method.settings else ""
+        n_rows = (n_starts + 1) * len(cell.split.test)
+        place = electrodes, name, str(fold), str(n_rows), device, code
+        done = {tuple(row[column] for column in CELL) for row in read(path)}
+        if place not in done:
+            append(path, fold_rows(cell, method, n_starts), COLUMNS)
+            log.info("%s %s fold %d/%d", electrodes, name, fold + 1, N_FOLDS)
+
+
+def by_start(rows, electrodes, method):
+    """Start -> mean over the people, where each of them has been tested."""
+    own = [r for r in rows if (r["electrodes"], r["method"]) == (electrodes, method)]
+    found = {}
+    for row in own:
+        found.setdefault(row["start"], {})[row["person"]] = float(row["score"])
+    most = max(map(len, found.values()), default=0)
+    return {
+        k: float(np.mean([*p.values()])) for k, p in found.items() if len(p) == most
+    }
+
+
+HEAD = (
+    *("network", "electrodes", "starts", "mean %"),
+    *("SD over starts", "lowest to highest", "averaged %"),
+)
+
+
+def table(rows):
+    """Lines of the table: a network on an electrode set in each."""
+    lines = [line(HEAD), line(["---", "---", *["---:"] * (len(HEAD) - 2)])]
+    for electrodes, method in dict.fromkeys(
+        (r["electrodes"], r["method"]) for r in rows
+    ):
+        means = by_start(rows, electrodes, method)
+        averaged = 100 * means.pop(AVERAGED)
+        single = 100 * np.array(list(means.values()))
+        name = "student, scratch" if method == "scratch" else method
+        cells = [name, electrodes.replace("-", " "), str(len(single))]
+        cells += [f"{single.mean():.1f}", f"{single.std(ddof=1):.1f}"]
+        cells += [f"{single.min():.1f} to {single.max():.1f}", f"{averaged:.1f}"]
+        lines.append(line(cells))
+    return lines
+
+
+def markdown(rows):
+    """The page."""
+    text = ["# How much of a score is the run", "", description(__doc__), ""]
+    return "\n".join([*text, *table(rows), ""])
+
+
+def main(arguments=None):
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.starts")
+    parser.add_argument("--starts", type=int, default=8)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--windows", help="what benchmarks.run prepare wrote")
+    parser.add_argument("--out", type=Path, default=RESULTS / "starts.csv")
+    parser.add_argument("--table", action="store_true", help="from the rows there are")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("braindecode").setLevel(logging.ERROR)
+    if not options.table:
+        import torch
+
+        from benchmarks.prepare import load_or_prepare
+
+        torch.set_num_threads(options.threads)
+        windows = load_or_prepare(TASK, path=options.windows)
+        asked = {"networks": options.networks, "device": options.device}
+        run(windows, options.starts, options.out, **asked)
+    options.out.with_suffix(".md").write_text(markdown(read(options.out)))
+
+
+if __name__ == "__main__":
+    main()
