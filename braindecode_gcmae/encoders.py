@@ -227,8 +227,20 @@ class GraphTransformerEncoder(nn.Module):
         return h
 
 
+def strong_edges(adjacency: Tensor) -> Tensor:
+    """The edges of a window (B, N, N) that are not weaker than their mean; else 0."""
+    n_edges = (adjacency > 0).sum((1, 2), keepdim=True).clamp_min(1)
+    mean = adjacency.sum((1, 2), keepdim=True) / n_edges
+    # A graph of equal edges keeps them all, whatever the rounding of its mean.
+    return torch.where(adjacency >= (1 - 1e-5) * mean, adjacency, 0.0)
+
+
 class ConvolutionEncoder(nn.Module):
     """Any torch-geometric convolution as a stack of residual graph layers.
+
+    A convolution that takes ``edge_weight`` sees the adjacency. One that does not
+    (``SAGEConv``, ``GATConv``) would see all electrodes linked alike: it gets the edges
+    that are stronger than the window's mean edge.
 
     Parameters
     ----------
@@ -274,6 +286,8 @@ class ConvolutionEncoder(nn.Module):
     def forward(self, h: Tensor, adjacency: Tensor, exists: Tensor) -> Tensor:
         """(B, N, D), (B, N, N), (B, N) -> (B, N, D)."""
         b, n, dim = h.shape
+        if not self.weighted:
+            adjacency = strong_edges(adjacency)
         graph, source, target = adjacency.nonzero().unbind(1)
         edges = torch.stack([source, target]) + graph * n
         weight = adjacency[graph, source, target]

@@ -18,12 +18,11 @@ from ..losses import (
     topology_distillation_loss,
 )
 from ..masking import counter_uniform
-from ..models import GCMAETeacher
 from ..pretraining import UnlabelledWindows, collate_windows
 from .answers import TeacherAnswers, inputs_of, mean_graph
 from .hooks import AuxiliaryLoss, unwrap
 from .stage import GCMAEPretraining
-from .states import model_state, rebuild_model
+from .states import load_model, model_state, rebuild_model
 from .teachers import (
     check_fit,
     check_labels,
@@ -48,10 +47,11 @@ class TopologyDistillation(AuxiliaryLoss):
 
     Parameters
     ----------
-    teacher : EEGClassifier, nn.Module, str or Path
-        A fitted net, a model, a folder of ``save_pretrained`` with a trained head, or
-        an unfitted net, which is trained on the same data first (starting from the
-        weights of :class:`GCMAEPretraining`, if that came before).
+    teacher : EEGClassifier, GCMAETeacher, GCMAEStudent, str or Path
+        A fitted net, a model, what ``from_pretrained`` takes (a folder, a shipped name,
+        a repository on the Hub) with a trained head, or an unfitted net, which is
+        trained on the same data first (starting from the weights of
+        :class:`GCMAEPretraining`, if that came before).
     kd_weight, gtd_weight : float or callable(epoch) -> float
         Weights of the soft labels and of the topology term.
     lsp_weight, gcrd_weight : float
@@ -59,15 +59,17 @@ class TopologyDistillation(AuxiliaryLoss):
     temperature : float
         Of the soft labels.
     kernel, gtd_temperature, eps, form : optional
-        See :func:`~braindecode_gcmae.losses.topology_distillation_loss`.
+        See :func:`~braindecode_gcmae.losses.topology_distillation_loss`; ``eps`` is
+        larger here, so that a nearly empty denominator does not rule the gradient.
     density, threshold : float, optional
         See :func:`~braindecode_gcmae.graph.topology_pairs`.
     unlabelled : ndarray, Epochs, dataset or list, optional
         High-density windows without labels: each step the student also learns the
-        teacher's terms on as many of them as the batch holds. Soft labels for what
-        the student's electrodes do not show can do harm: compare on people held out.
+        teacher's terms on as many of them as the batch holds, drawn with replacement.
+        Soft labels for what the student's electrodes do not show can do harm: compare
+        on people held out.
     seed : int
-        Of the order of ``unlabelled``.
+        Of the draws from ``unlabelled``.
 
     Attributes
     ----------
@@ -187,7 +189,7 @@ class TopologyDistillation(AuxiliaryLoss):
         """The teacher as it was handed over; None if it is still to be trained."""
         teacher = self.teacher
         if isinstance(teacher, str | Path):
-            return trained_head(GCMAETeacher.from_pretrained(teacher), teacher)
+            return trained_head(load_model(teacher), teacher)
         if isinstance(teacher, nn.Module):
             return trained_head(unwrap(teacher), "the teacher")
         if not hasattr(teacher, "get_params"):
@@ -263,7 +265,7 @@ class TopologyDistillation(AuxiliaryLoss):
         return terms
 
     def _unlabelled_terms(self, n: int) -> dict:
-        """The same terms on windows without labels, in an order set by the seed."""
+        """The same terms on windows without labels, drawn by seed and step."""
         slots = self.step_ * n + torch.arange(n)
         self.step_ += 1
         draw = counter_uniform(self.seed, 0, slots, 1 << 21, ()).double()

@@ -55,7 +55,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     CheckpointError
         If the file is damaged, or belongs to another net.
     ValueError
-        If it is not the first of the callbacks.
+        If another callback of this package comes before it.
     """
 
     def __init__(self, folder, every_n_steps=None):

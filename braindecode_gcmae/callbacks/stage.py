@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 
 import torch
 from skorch.callbacks import Callback
@@ -9,6 +10,7 @@ from skorch.history import History
 
 from ..models import GCMAETeacher
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
+from ..pretraining.twins import without_twins
 from .describe import DescribedCallback
 from .hooks import check_all, unwrap
 from .states import model_state, rebuild_model
@@ -28,7 +30,9 @@ class GCMAEPretraining(DescribedCallback, Callback):
     teacher : class or instance, optional
         Pretrained together with the student; None pretrains the student alone.
     unlabelled : ndarray, Epochs, dataset or list, optional
-        More high-density windows in µV. Never hand over windows of test subjects.
+        More high-density windows in µV, of people who are not among those of ``fit``:
+        inside a cross-validation these are tested in their turn. Windows that are there
+        twice are left out, with a warning.
     groups : array, optional
         Subjects of the unlabelled arrays; Epochs and data sets carry their own.
     max_epochs, batch_size, lr, objective, seed, verbose
@@ -129,7 +133,17 @@ class GCMAEPretraining(DescribedCallback, Callback):
                 part = UnlabelledWindows(target, ["X_target_unlabeled"] * len(part))
             parts.append(part)
         if self.unlabelled is not None:
-            parts.append(UnlabelledWindows(self.unlabelled, self.groups))
+            more = UnlabelledWindows(self.unlabelled, self.groups)
+            more, n_twins = without_twins(more, parts[0])
+            if n_twins:
+                warnings.warn(
+                    f"{n_twins} of the unlabelled windows are also among those of fit "
+                    "and are left out: a cross-validation over these would pretrain on "
+                    "windows that it tests on. Hand over other people's",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            parts += [] if more is None else [more]
         return UnlabelledWindows.join(parts)
 
     def resume_state(self) -> dict:

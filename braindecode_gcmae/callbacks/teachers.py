@@ -122,14 +122,14 @@ def check_terms(callback) -> None:
     binarise(pairs, density=callback.density, threshold=callback.threshold)
 
 
-def check_unlabelled(windows: UnlabelledWindows, teacher: nn.Module) -> None:
+def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> None:
     """Refuse unlabelled windows that the models cannot see, before time is spent."""
-    expected = {"n_times": teacher.n_times, "sfreq": teacher.sfreq}
+    expected = {"n_times": model.n_times, "sfreq": model.sfreq}
     if not windows.mixed:
-        expected["n_chans"] = teacher.n_chans
+        expected["n_chans"] = model.n_chans
     for name, value in expected.items():
         given = getattr(windows, name)
-        if given is not None and given != value:
+        if given is not None and not np.isclose(given, value):
             raise ValueError(
                 f"unlabelled windows have {name} {given}, the models expect {value}"
             )

@@ -51,9 +51,9 @@ def spherical_harmonics(
 ) -> Tensor:
     r"""Real spherical harmonics of the electrodes' directions.
 
-    :math:`\phi_{lm}(p) = \sqrt{4\pi}\, Y_{lm}(p / |p|)`, of mean square one over
-    the sphere. They turn "which electrode" into a smooth function of where it is,
-    which is what makes weights independent of the montage.
+    :math:`\phi_{lm}(p) = \sqrt{4\pi}\, Y_{lm}((p - c) / |p - c|)` about the centre c of
+    the sphere, of mean square one over it. They turn "which electrode" into a smooth
+    function of where it is, which is what makes weights independent of the montage.
 
     Parameters
     ----------

@@ -192,14 +192,15 @@ class TemporalFeatures(nn.Module):
     electrodes' positions,
 
     .. math::
-        A_g = \mathrm{rows\ of\ } (I + \tfrac{1}{L \sqrt N} \Phi M_g \Phi^T)
+        A_g = \mathrm{rows\ of\ } (I + \tfrac{u}{L \sqrt N} \Phi M_g \Phi^T)
               \mathrm{\ at\ unit\ length}, \qquad
         h_{i,gb} = \Big\langle \log \sum_f g_b(f)\,
               \big| [A_g X_s(f)]_i \big|^2 \Big\rangle_s :
 
     the log power of electrode i after spatial filter g and temporal filter b, averaged
-    over segments. The first graph filter starts as the identity. The signs of
-    :math:`M_g` are what lets motor imagery be seen through volume conduction.
+    over segments; u is :func:`mixing_unit`. The first graph filter starts as the
+    identity. The signs of :math:`M_g` are what lets motor imagery be seen through
+    volume conduction.
 
     Parameters
     ----------

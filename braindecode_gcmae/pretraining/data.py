@@ -107,6 +107,7 @@ class _Source:
     """Windows of one recording: ``channels``, ``sfreq``, ``ids``, ``shape``."""
 
     channels = None
+    in_memory = False
 
     @cached_property
     def positions(self) -> np.ndarray:
@@ -116,6 +117,8 @@ class _Source:
 
 class _ArraySource(_Source):
     """Windows in memory."""
+
+    in_memory = True
 
     def __init__(self, x, channels=None, sfreq=None, ids=None):
         self.x, self.channels, self.sfreq, self.ids = x, channels, sfreq, ids
@@ -160,7 +163,7 @@ class _PartSource(_Source):
     """Some windows of a recording, as a fold of a cross-validation holds them."""
 
     def __init__(self, whole, rows):
-        self.whole, self.rows = whole, rows
+        self.whole, self.rows, self.in_memory = whole, rows, whole.in_memory
         self.channels, self.sfreq, self.shape = whole.channels, whole.sfreq, whole.shape
         self.ids = None if whole.ids is None else whole.ids[rows]
 

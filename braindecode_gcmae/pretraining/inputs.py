@@ -36,7 +36,6 @@ def signal_of(windows: UnlabelledWindows, sfreq, chs_info, ch_names) -> dict:
         If the rate is not known, montages are mixed without a reference, or the
         channels or rates contradict each other.
     """
-    """Channels, rate and length of the windows, checked against the arguments."""
     signal = {"n_times": windows.n_times, "sfreq": sfreq or windows.sfreq}
     if signal["sfreq"] is None:
         raise ValueError("sfreq is not known from the data: pass sfreq= in Hz")

@@ -55,6 +55,22 @@ ALL = [
 ]
 
 
+def pretrained_windows(unlabelled, groups=None):
+    """The windows that a stage would pretrain on when X is fitted."""
+    found = GCMAEPretraining(unlabelled=unlabelled, groups=groups)._windows(None, X)
+    return np.stack([found[i][0]["x"] for i in range(len(found))])
+
+
+def test_windows_that_are_also_fitted_are_not_pretrained_on_twice():
+    more = windows(5, seed=77)
+    assert len(pretrained_windows(more)) == len(X) + 5
+    with pytest.warns(UserWarning, match="3 of the unlabelled windows are also"):
+        found = pretrained_windows([more, X[3:6]])
+    np.testing.assert_array_equal(found, np.concatenate([X, more]))
+    with pytest.warns(UserWarning, match=f"{len(X)} of the unlabelled windows"):
+        np.testing.assert_array_equal(pretrained_windows(X), X)
+
+
 def stage(**arguments):
     inner = {"projection_dim": 5, "queue_size": 64, **small("teacher")}
     given = {"max_epochs": 2, "batch_size": 8, "arguments": inner, **arguments}

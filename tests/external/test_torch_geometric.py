@@ -21,6 +21,7 @@ from braindecode_gcmae.encoders import (
     ConvolutionEncoder,
     GraphTransformerEncoder,
     build_encoder,
+    strong_edges,
 )
 from braindecode_gcmae.graph import (
     MixedGraph,
@@ -180,6 +181,27 @@ def test_a_stack_of_convolutions_agrees_with_the_layers_called_by_hand():
     torch.testing.assert_close(ours, expected, **CLOSE)
 
 
+@any_convolution
+def test_a_complete_graph_is_told_from_another_by_its_weights(convolution):
+    encoder = encoder_of(convolution)
+    h = torch.randn(1, 6, 8, dtype=torch.float64)
+    exists = torch.ones(1, 6, dtype=torch.bool)
+    one, other = (graphs(1, 6, density=1.0) for _ in range(2))
+    assert ((one > 0) == (other > 0)).all()
+    assert (encoder(h, one, exists) - encoder(h, other, exists)).abs().max() > 1e-3
+
+
+def test_strong_edges_are_those_above_the_mean_of_their_window():
+    adjacency = graphs(4, 7, density=0.7)
+    kept = strong_edges(adjacency)
+    for graph, strong in zip(adjacency, kept, strict=True):
+        mean = graph[graph > 0].mean()
+        torch.testing.assert_close(strong, graph * (graph >= mean))
+    alike = (adjacency > 0).double() / 3
+    assert torch.equal(strong_edges(alike), alike)
+    assert torch.equal(strong_edges(0 * alike), 0 * alike)
+
+
 def test_the_chebyshev_order_reaches_a_convolution_that_takes_one():
     encoder = build_encoder(ChebConv, 8, depth=1, order=5)
     assert len(encoder.layers[0].lins) == 5
@@ -189,8 +211,11 @@ def test_the_chebyshev_order_reaches_a_convolution_that_takes_one():
 
 def test_our_modules_script_beside_torch_geometric():
     # it replaces torch.index_select when imported
-    torch.jit.script(GraphTransformerEncoder(8, 1))
-    torch.jit.script(MixedGraph(4))
+    encoder = GraphTransformerEncoder(8, 1)
+    h, adjacency = torch.randn(2, 5, 8), graphs(2, 5).float()
+    given = h, adjacency, torch.ones(2, 5, dtype=torch.bool)
+    torch.testing.assert_close(torch.jit.script(encoder)(*given), encoder(*given))
+    assert torch.jit.script(MixedGraph(4)).scale == MixedGraph(4).scale
 
 
 # ---------------------------------------------------------------- exchange
