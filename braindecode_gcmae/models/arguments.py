@@ -1,4 +1,4 @@
-"""Arguments of a model: what is sensible, and whose count when loading."""
+"""Arguments of a model: which values are valid, and which win when one is loaded."""
 
 import math
 from collections import Counter
