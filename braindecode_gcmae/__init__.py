@@ -24,6 +24,7 @@ _HOME = {
     "TopologyDistillation": "callbacks",
     "GCMAEClassifier": "classifier",
     "ResumableCheckpoint": "callbacks",
+    "StartFrom": "callbacks",
     "CollapseMonitor": "callbacks",
     "ProbeMonitor": "callbacks",
     "RecordingAlignment": "alignment",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and type checkers
     from .callbacks import GCMAEPretraining as GCMAEPretraining
     from .callbacks import ProbeMonitor as ProbeMonitor
     from .callbacks import ResumableCheckpoint as ResumableCheckpoint
+    from .callbacks import StartFrom as StartFrom
     from .callbacks import TopologyDistillation as TopologyDistillation
     from .classifier import GCMAEClassifier as GCMAEClassifier
     from .datasets import SimulatedEEG as SimulatedEEG

@@ -1,6 +1,10 @@
 """GCMAEClassifier: an EEGClassifier that keeps what ``fit`` is told of its windows."""
 
+import warnings
+
+import mne
 from braindecode import EEGClassifier
+from torch.utils.data import Dataset
 
 from .callbacks.hooks import unwrap
 from .callbacks.teachers import check_labels, check_seen
@@ -76,10 +80,28 @@ class GCMAEClassifier(EEGClassifier):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at windows and labels before anything is trained."""
         super().on_train_begin(net, X, y, **kwargs)
-        module = unwrap(self.module_)
+        module = self._model()
         if not any(hasattr(c, "looks_at_windows") for _, c in self.callbacks_):
             check_seen(X, module)
         check_labels(y, getattr(module, "n_outputs", None), several=False)
+
+    def predict_proba(self, X):
+        """Class probabilities of each window.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is Epochs or a data set, and its channels are not those of the
+            model in its order, or its sampling rate is another.
+        """
+        if isinstance(X, mne.BaseEpochs | Dataset) and len(X):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # training has said it
+                check_seen(X[:1] if isinstance(X, mne.BaseEpochs) else X, self._model())
+        return super().predict_proba(X)
+
+    def _model(self):
+        return unwrap(self.module_)
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Split off the validation data, by groups where the splitter wants them."""

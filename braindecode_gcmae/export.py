@@ -8,7 +8,7 @@ rate, classes) travels in the file.
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -95,7 +95,7 @@ def export_onnx(
     channels: str = "electrodes",
     probabilities: bool = True,
     int8: bool = False,
-    classes: list[str] | None = None,
+    classes: Sequence | None = None,
 ) -> Path:
     """Write a model as one ONNX file, from raw windows to class probabilities.
 
@@ -114,8 +114,8 @@ def export_onnx(
     int8 : bool
         Quantise the weights of the linear layers to 8 bits, activations as they come.
         The Fourier transform stays in full precision: it spans the powers' range.
-    classes : list of str, optional
-        Names of the classes, kept in the file.
+    classes : sequence of str or of numbers, optional
+        Names of the classes (``net.classes_``), kept in the file as text.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def export_onnx(
         "channels": json.dumps(_channel_names(model, channels)),
         "sfreq": repr(float(model.sfreq)),
         "unit": "µV",
-        "classes": json.dumps(classes),
+        "classes": json.dumps(None if classes is None else [str(c) for c in classes]),
     }
     onnx.helper.set_model_props(proto, facts)
     _forget_origins(proto)

@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import scipy.signal
 import sklearn
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -381,17 +382,98 @@ def test_epochs_without_metadata_are_one_recording_and_know_their_rate():
     np.testing.assert_allclose(1e6 * out.get_data(copy=True), expected, rtol=1e-6)
 
 
-def test_eye_channels_and_bad_channels_of_epochs_are_left_alone():
+def test_eye_channels_of_epochs_are_left_alone():
     x = recording(28, n_chans=6)
-    out = RecordingAlignment().transform(make_epochs(x, n_eog=1, bads=["Fz"]))
+    out = RecordingAlignment().transform(make_epochs(x, n_eog=1))
     data = 1e6 * out.get_data(copy=True)
-    np.testing.assert_allclose(data[:, [1, 5]], x[:, [1, 5]])
+    np.testing.assert_allclose(data[:, 5], x[:, 5])
+    np.testing.assert_allclose(
+        data[:, :5], RecordingAlignment().transform(x[:, :5]), rtol=1e-6
+    )
+
+
+def test_a_bad_channel_of_epochs_is_as_if_not_on_the_head_and_comes_out_missing():
+    x = recording(28, n_chans=6)
+    x[:, 1] *= 30
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = RecordingAlignment().transform(make_epochs(x, n_eog=1, bads=["Fz"]))
+    data = 1e6 * out.get_data(copy=True)
+    assert np.isnan(data[:, 1]).all() and out.info["bads"] == ["Fz"]
+    np.testing.assert_allclose(data[:, 5], x[:, 5])
     good = [0, 2, 3, 4]
     np.testing.assert_allclose(
         data[:, good], RecordingAlignment().transform(x[:, good]), rtol=1e-6
     )
+
+
+def test_a_bad_channel_of_epochs_may_be_kept_as_it_came():
+    x = recording(28)
+    x[3, 1] = np.nan
+    epochs = make_epochs(x, bads=["Fz"])
+    missing = RecordingAlignment().transform(epochs).get_data(copy=True)
+    kept = RecordingAlignment(bads="keep").transform(epochs).get_data(copy=True)
+    np.testing.assert_array_equal(kept[:, 1], epochs.get_data(copy=True)[:, 1])
+    np.testing.assert_array_equal(
+        np.delete(kept, 1, axis=1), np.delete(missing, 1, axis=1)
+    )
+
+
+@pytest.mark.parametrize("electrodes", [["Pz", "Fz", "Fp1"], [4, 1, 0]])
+def test_a_bad_channel_takes_no_part_where_it_is_one_of_the_kept(electrodes):
+    x = recording(28)
+    step = RecordingAlignment(electrodes=electrodes)
+    data = step.transform(make_epochs(x, bads=["Fz"])).get_data(units="uV")
+    assert np.isnan(data[:, 1]).all()
+    without = make_epochs(x).drop_channels(["Fz"])
+    rest = RecordingAlignment(electrodes=["Pz", "Fp1"]).transform(without)
+    np.testing.assert_array_equal(np.delete(data, 1, axis=1), rest.get_data(units="uV"))
+
+
+def test_the_others_are_aligned_where_all_kept_electrodes_are_bad():
+    epochs = make_epochs(recording(28), bads=["Fz", "C3"])
+    kept = RecordingAlignment(electrodes=["C3", "Fz"]).transform(epochs)
+    plain = RecordingAlignment().transform(epochs)
+    np.testing.assert_array_equal(kept.get_data(copy=True), plain.get_data(copy=True))
+
+
+@pytest.mark.parametrize("unusable", [{"n_eog": 5}, {"bads": ["Fp1", "Fz", "C3"]}])
+def test_epochs_without_a_good_channel_are_an_error(unusable):
+    x = recording(28, n_chans=5 if "n_eog" in unusable else 3)
     with pytest.raises(ValueError, match="no good EEG"):
-        RecordingAlignment().transform(make_epochs(x, n_eog=6))
+        RecordingAlignment().transform(make_epochs(x, **unusable))
+
+
+def test_a_channel_that_came_out_missing_is_missing_to_our_models():
+    from braindecode_gcmae import GCMAEStudent
+
+    x = recording(28)
+    names = make_epochs(x).ch_names
+    arguments = {"n_outputs": 2, "sfreq": SFREQ, "n_times": 200, "emb_dim": 16}
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        model = GCMAEStudent(ch_names=names, **arguments).eval()
+
+    def answers(windows):
+        with torch.no_grad():
+            return model.network(torch.as_tensor(windows, dtype=torch.float32))
+
+    found = []
+    for factor in (1, 1000):
+        x[:, 1] *= factor
+        out = RecordingAlignment().transform(make_epochs(x, bads=["Fz"]))
+        found.append(answers(out.get_data(units="uV")))
+    assert torch.isfinite(found[0]).all() and torch.equal(*found)
+
+
+def test_epochs_may_have_no_window_of_some_event():
+    x = recording(28)
+    epochs = make_epochs(x).drop(np.arange(1, 12, 2), verbose="error")
+    out = RecordingAlignment().transform(epochs)
+    assert out.event_id == epochs.event_id == {"left": 1, "right": 2}
+    np.testing.assert_array_equal(out.events, epochs.events)
+    expected = RecordingAlignment().transform(x[::2])
+    np.testing.assert_allclose(out.get_data(units="uV"), expected, rtol=1e-6)
 
 
 class _FakeWindows:
@@ -578,6 +660,8 @@ def test_memory_forgets_the_old_cap():
         ({"band": (8, 60), "sfreq": SFREQ}, "Nyquist"),
         ({"band": (8.1, 8.2), "sfreq": SFREQ}, "no frequency bin"),
         ({"groups_from": "subject"}, "groups_from"),
+        ({"bads": "drop"}, "bads must be.*'drop'"),
+        ({"bads": ["C3"]}, "bads must be.*C3"),
     ],
 )
 def test_bad_options_are_named(options, message):

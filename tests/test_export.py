@@ -139,6 +139,21 @@ def test_a_file_knows_its_electrodes_and_nothing_of_the_machine(file):
     assert b"site-packages" not in content and b"braindecode_gcmae/" not in content
 
 
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (np.array([0, 1]), ["0", "1"]),
+        (np.array(CLASSES), CLASSES),
+        (("left", 2.5), ["left", "2.5"]),
+    ],
+)
+def test_classes_may_be_any_sequence_of_names_or_numbers(
+    model, folder, classes, expected
+):
+    path = export_onnx(model, folder / "classes.onnx", classes=classes)
+    assert StreamingClassifier(path).classes == expected
+
+
 def test_what_cannot_be_exported_is_refused_by_name(model, folder):
     with pytest.raises(TypeError, match="Linear"):
         export_program(torch.nn.Linear(2, 2))

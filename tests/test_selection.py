@@ -355,14 +355,85 @@ def test_nets_and_pretrainers_are_teachers_once_they_are_fitted(model, windows):
 
 
 def test_epochs_and_datasets_are_windows(model, windows):
-    import mne
-
-    info = mne.create_info(NAMES, 80.0, "eeg")
-    epochs = mne.EpochsArray(windows * 1e-6, info, verbose="error")
+    epochs = make_epochs(windows)
     dataset = [(window, 0, None) for window in windows]
     expected = mean_graph(model, windows)
     np.testing.assert_allclose(mean_graph(model, epochs), expected, atol=1e-5)
     np.testing.assert_allclose(mean_graph(model, dataset), expected, atol=1e-6)
+
+
+def make_epochs(windows, names=NAMES, sfreq=80.0, bads=()):
+    import mne
+
+    info = mne.create_info(list(names), sfreq, "eeg")
+    info["bads"] = list(bads)
+    return mne.EpochsArray(windows * 1e-6, info, verbose="error")
+
+
+def test_bad_channels_of_epochs_are_data(model, windows):
+    plain, marked = make_epochs(windows), make_epochs(windows, bads=["O1", "Cz"])
+    for look in (mean_graph, occlusion_importance):
+        np.testing.assert_array_equal(look(model, marked), look(model, plain))
+    assert len(select_electrodes(model, 4, windows=marked)) == 4
+
+
+def test_channels_of_epochs_are_taken_by_name(model, windows):
+    order = np.random.default_rng(2).permutation(len(NAMES))
+    names = [f"EEG {NAMES[row].upper()}-REF" for row in order]
+    more = np.concatenate([windows[:, order], 50 + windows[:, :1]], axis=1)
+    for epochs in (
+        make_epochs(windows[:, order], [NAMES[row] for row in order]),
+        make_epochs(more, [*names, "FCz"]),
+    ):
+        for look in (mean_graph, occlusion_importance):
+            expected = look(model, make_epochs(windows))
+            np.testing.assert_array_equal(look(model, epochs), expected)
+
+
+def test_epochs_may_hold_just_the_electrodes_of_a_student(windows):
+    kept = ["C4", "Pz", "C3"]
+    student = make_model(cls=GCMAEStudent, electrodes=kept)
+    own = make_epochs(
+        windows[:, [NAMES.index(name) for name in kept[::-1]]], kept[::-1]
+    )
+    whole = make_epochs(windows)
+    np.testing.assert_array_equal(mean_graph(student, own), mean_graph(student, whole))
+
+
+def test_two_derivations_of_one_electrode_are_told_apart_by_their_spelling(windows):
+    epochs = make_epochs(windows, ["Fp1-A1", "Fp1-A2", *NAMES[2:]])
+    model = make_model(chs_info=epochs.info["chs"])
+    expected = mean_graph(model, windows)
+    np.testing.assert_allclose(mean_graph(model, epochs), expected, atol=1e-5)
+
+
+def test_epochs_of_a_model_without_names_are_taken_in_their_order(windows):
+    with pytest.warns(UserWarning, match="positions"):
+        nameless = GCMAETeacher(n_chans=len(NAMES), **SMALL)
+    np.testing.assert_allclose(
+        mean_graph(nameless, make_epochs(windows)),
+        mean_graph(nameless, windows),
+        atol=1e-5,
+    )
+
+
+def test_epochs_of_another_cap_are_an_error_that_names_what_is_not_there(
+    model, windows
+):
+    others = ["AF7" if name == "O1" else name for name in NAMES]
+    with pytest.raises(ValueError, match="Epochs.*channels of the GCMAETeacher.*'O1'"):
+        select_electrodes(model, 4, windows=make_epochs(windows, others))
+
+
+def test_epochs_without_eeg_are_an_error(model, windows):
+    epochs = make_epochs(windows).set_channel_types(dict.fromkeys(NAMES, "eog"))
+    with pytest.raises(ValueError, match="none of.*Fp1.*is of type EEG"):
+        select_electrodes(model, 4, windows=epochs)
+
+
+def test_epochs_at_another_rate_are_an_error_that_names_both(model, windows):
+    with pytest.raises(ValueError, match="250 Hz.*80 Hz"):
+        select_electrodes(model, 4, windows=make_epochs(windows, sfreq=250.0))
 
 
 @pytest.mark.parametrize("k", [0, -1, 20, 2.0, True, "3"])

@@ -6,6 +6,7 @@ import mne
 import numpy as np
 import torch
 from braindecode import EEGClassifier
+from torch import nn
 
 from braindecode_gcmae import (
     GCMAEPretrainer,
@@ -71,7 +72,11 @@ def student(seed=0, **arguments):
 
 
 def teacher(seed=1, **arguments):
-    return _model(GCMAETeacher, seed, arguments)
+    """A teacher whose head is not new: its bias has moved."""
+    model = _model(GCMAETeacher, seed, arguments)
+    if isinstance(model.final_layer, nn.Linear):
+        nn.init.constant_(model.final_layer.bias, 1e-3)
+    return model
 
 
 def _model(cls, seed, arguments):

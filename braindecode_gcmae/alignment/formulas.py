@@ -11,7 +11,7 @@ _FEW_WINDOWS = 5
 _SAMPLES_PER_CHANNEL = 10
 
 
-def check_options(*, metric, band, shrinkage, scale):
+def check_options(*, metric, band, shrinkage, scale, bads="missing"):
     """Refuse options that no recording could be aligned with.
 
     Raises
@@ -31,6 +31,8 @@ def check_options(*, metric, band, shrinkage, scale):
         np.shape(band) == (2,) and 0 <= band[0] < band[1] < np.inf
     ):
         raise ValueError(f"band must be None or (low, high) in Hz, got {band!r}")
+    if bads not in ("missing", "keep"):
+        raise ValueError(f"bads must be 'missing' or 'keep', got {bads!r}")
 
 
 def _within(value, low, high):

@@ -1,13 +1,18 @@
 """RecordingAlignment: the alignment as a step of a scikit-learn pipeline."""
 
-import copy
 import warnings
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.metadata_routing import UNUSED
 
-from braindecode_gcmae.alignment.columns import subject_column
+from braindecode_gcmae.alignment.containers import (
+    as_windows,
+    map_dataset,
+    map_epochs,
+    recording_columns,
+    split_recordings,
+)
 from braindecode_gcmae.alignment.formulas import (
     apply_whitening,
     automatic_shrinkage,
@@ -88,14 +93,18 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         of all electrodes. Needs the Euclidean mean.
     ch_names : list of str, optional
         Names of the channels of arrays.
+    bads : {"missing", "keep"}
+        How channels marked bad in Epochs come out: as NaN, a missing electrode, which
+        our models ignore; or as they came, for what cannot have NaN.
 
     Notes
     -----
     A channel with a non-finite sample is NaN throughout that window and takes no part
     in the whitening of the others; one that is so in too many windows is left out of
-    the whole recording. Flat channels and channels marked bad in Epochs are returned
-    as they came. Both are reported by a warning. ``groups`` is a metadata request of
-    ``transform``, on by default where scikit-learn's metadata routing is enabled.
+    the whole recording. Flat channels are returned as they came. Both are reported by a
+    warning. Channels marked bad in Epochs take no part in the whitening either, also
+    where ``electrodes`` names them. ``groups`` is a metadata request of ``transform``,
+    on by default where scikit-learn's metadata routing is enabled.
 
     References
     ----------
@@ -117,6 +126,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         groups_from=("subject", "session", "run"),
         electrodes=None,
         ch_names=None,
+        bads="missing",
     ):
         self.metric = metric
         self.band = band
@@ -126,6 +136,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         self.groups_from = groups_from
         self.electrodes = electrodes
         self.ch_names = ch_names
+        self.bads = bads
 
     def fit(self, X=None, y=None, groups=None):
         """Check the arguments; nothing is learnt, neither from X nor from y."""
@@ -167,7 +178,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         if isinstance(X, (list, tuple)) and all(np.ndim(x) != 2 for x in X):
             _no_groups(groups, "the items of a list are the recordings")
             return [self.transform(x) for x in X]
-        return self._array(_as_windows(X), groups, self.scale, self.sfreq)
+        return self._array(as_windows(X), groups, self.scale, self.sfreq)
 
     def set_output(self, *, transform=None):
         """Accept scikit-learn's switch: windows are no table and stay arrays."""
@@ -192,6 +203,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             band=self.band,
             shrinkage=self.shrinkage,
             scale=self.scale,
+            bads=self.bads,
         )
         if isinstance(self.groups_from, str):
             raise ValueError(
@@ -217,7 +229,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     def _array(self, x, groups, scale, sfreq, names=None):
         names = self._channel_names(x.shape[1]) if names is None else names
         out = np.empty_like(x)
-        for label, rows in _split(groups, len(x)):
+        for label, rows in split_recordings(groups, len(x)):
             part = x[rows]
             out[rows] = self._map(part, scale, sfreq, names, label)(part)
         return out
@@ -287,74 +299,24 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         return ChannelMap(full, shrinkage, scale)
 
     def _epochs(self, epochs, groups):
-        import mne
-
-        data = epochs.copy().load_data().get_data(copy=True)
-        picks = mne.pick_types(epochs.info, eeg=True, exclude="bads")
-        if not len(picks):
-            raise ValueError("these Epochs have no good EEG channel to align")
         if groups is None:
-            groups = self._columns(epochs.metadata)
+            groups = recording_columns(epochs.metadata, self.groups_from)
         scale = None if self.scale is None else 1e-6 * self.scale  # MNE has volts
-        names = [epochs.ch_names[i] for i in picks]
-        sfreq = epochs.info["sfreq"]
-        data[:, picks] = self._array(
-            _as_windows(data[:, picks]), groups, scale, sfreq, names
+        return map_epochs(
+            epochs,
+            lambda x, names, sfreq: self._array(x, groups, scale, sfreq, names),
+            keep_bads=self.bads == "keep",
         )
-        return mne.EpochsArray(
-            data,
-            epochs.info,
-            events=epochs.events,
-            tmin=epochs.tmin,
-            event_id=epochs.event_id,
-            metadata=epochs.metadata,
-            selection=epochs.selection,
-            drop_log=epochs.drop_log,
-            proj=False,
-            verbose="error",
-        )
-
-    def _columns(self, table):
-        """Return the grouping columns of a table, None where there are none."""
-        names = [] if table is None else list(self.groups_from or ())
-        if "subject" in names and "subject" not in table.columns:
-            who = subject_column(table.columns)
-            names = [who if name == "subject" else name for name in names]
-            if who is None and any(name in table.columns for name in names):
-                shared = [name for name in names if name in table.columns]
-                _warn(
-                    f"the columns {list(table.columns)} do not say whose windows these "
-                    f"are: those of different people that agree in {shared} are "
-                    "aligned together. Name the column in groups_from"
-                )
-        found = [name for name in names if name in table.columns]
-        if not found:
-            return None
-        # A recording without a run or session is one; without a subject it is nobody's.
-        whole = dict.fromkeys(found[1:], "")
-        return table[found].astype(object).fillna(whole).to_numpy(dtype=object)
 
     def _dataset(self, dataset):
         """Return the dataset with each recording's map appended to its transform."""
-        parts = list(dataset.datasets)
-        if not all(hasattr(part, "crop_inds") for part in parts):
-            raise TypeError(
-                "a braindecode dataset must be cut into windows before it is aligned "
-                "(create_windows_from_events, create_fixed_length_windows)"
-            )
-        groups = self._columns(dataset.description)
-        if groups is None:
-            groups = np.arange(len(parts))
-        aligned = [copy.copy(part) for part in parts]
-        for label, rows in _split(groups, len(parts)):
-            windows = [parts[r][i][0] for r in rows for i in range(len(parts[r]))]
-            x = _as_windows(np.stack(windows))
+
+        def find_map(x, label):
             names = self._channel_names(x.shape[1])
-            found = self._map(x, self.scale, self.sfreq, names, label)
-            for row in rows:
-                aligned[row].transform = copy.copy(found)
-                aligned[row].transform.before = parts[row].transform
-        return type(dataset)(aligned)
+            return self._map(x, self.scale, self.sfreq, names, label)
+
+        groups = recording_columns(dataset.description, self.groups_from)
+        return map_dataset(dataset, groups, find_map)
 
 
 def _warn(message):
@@ -364,47 +326,6 @@ def _warn(message):
 def _no_groups(groups, reason):
     if groups is not None:
         raise ValueError(f"groups cannot be given here: {reason}")
-
-
-def _as_windows(X):
-    """Check that X is a real array (B, N, T) and make it floating point."""
-    try:
-        x = np.asarray(X)
-    except ValueError as error:
-        raise ValueError(f"windows of different shapes: {error}") from None
-    if x.dtype.kind not in "fiu":
-        raise TypeError(
-            "X must be a real array (n, n_chans, n_times), mne.Epochs, a braindecode "
-            f"dataset of windows or a list of them, got {type(X).__name__} ({x.dtype})"
-        )
-    if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(
-            "X must have the shape (n, n_chans, n_times), none of them 0, "
-            f"got {x.shape}"
-        )
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
-
-
-def _split(groups, n_windows):
-    """Yield the label and the rows of each recording, in order of appearance."""
-    if groups is None:
-        yield None, np.arange(n_windows)
-        return
-    groups = np.asarray(groups)
-    if groups.ndim not in (1, 2) or len(groups) != n_windows:
-        raise ValueError(
-            f"groups must tell the recording of each of {n_windows} windows, got the "
-            f"shape {groups.shape}"
-        )
-    labels = [tuple(row) if groups.ndim == 2 else row for row in groups.tolist()]
-    rows = {}
-    for row, label in enumerate(labels):
-        items = label if isinstance(label, tuple) else (label,)
-        if any(item is None or item != item for item in items):
-            raise ValueError(f"groups are missing (None or NaN) at window {row}")
-        rows.setdefault(label, []).append(row)
-    for label, members in rows.items():
-        yield label, np.array(members)
 
 
 def _complete_block(present):

@@ -5,6 +5,7 @@ from .hooks import AuxiliaryLoss
 from .monitors import CollapseMonitor, ProbeMonitor
 from .resume import ResumableCheckpoint
 from .stage import GCMAEPretraining
+from .start import StartFrom
 
 __all__ = [
     "AuxiliaryLoss",
@@ -12,5 +13,6 @@ __all__ = [
     "GCMAEPretraining",
     "ProbeMonitor",
     "ResumableCheckpoint",
+    "StartFrom",
     "TopologyDistillation",
 ]

@@ -1,11 +1,9 @@
 """TopologyDistillation: what the missing electrodes knew, as a loss term."""
 
 import copy
-from pathlib import Path
+import warnings
 
 import torch
-from sklearn.base import clone
-from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import nn
 from torch.utils.data import Subset
@@ -19,10 +17,12 @@ from ..losses import (
 )
 from ..masking import counter_uniform
 from ..pretraining import UnlabelledWindows, collate_windows
+from ..pretraining.twins import without_twins
 from .answers import TeacherAnswers, inputs_of, mean_graph
 from .hooks import AuxiliaryLoss, unwrap
+from .origin import given_teacher, held_out, planned_teacher, trained_teacher
 from .stage import GCMAEPretraining
-from .states import load_model, model_state, rebuild_model
+from .states import model_state, rebuild_model
 from .teachers import (
     check_fit,
     check_labels,
@@ -34,8 +34,6 @@ from .teachers import (
 )
 
 __all__ = ["TopologyDistillation"]
-
-_CHANNELS = ("chs_info", "ch_names")
 
 
 class TopologyDistillation(AuxiliaryLoss):
@@ -144,17 +142,47 @@ class TopologyDistillation(AuxiliaryLoss):
             check_labels(y, student.n_outputs)
         if getattr(self, "resumed_", None) is None:
             with torch.random.fork_rng(devices=[]):
-                given = self._given_teacher()
-            if given is not None:
-                check_fit(given, student)
-                kept_rows(given, student)
-        stages = [c for _, c in net.callbacks_ if isinstance(c, GCMAEPretraining)]
+                given = given_teacher(self.teacher)
+                if given is None:
+                    planned_teacher(self.teacher, net, student)
+                else:
+                    check_fit(given, student)
+                    kept_rows(given, student)
+        stages = self._stages(net)
         if all(stage.done_ for stage in stages):  # or it looks at them itself
             check_seen(X, student)
         self.windows_ = None
         if self.unlabelled is not None:
-            self.windows_ = UnlabelledWindows(self.unlabelled)
-            check_unlabelled(self.windows_, student)
+            self.windows_ = self._pool(net, student, X, y)
+
+    def _pool(self, net, student, X, y) -> UnlabelledWindows | None:
+        """The unlabelled windows, without those that the net is validated on."""
+        pool = check_unlabelled(UnlabelledWindows(self.unlabelled), student)
+        valid = None if X is None else held_out(net, X, y)
+        if valid is None:
+            return pool
+        pool, n_twins = without_twins(pool, UnlabelledWindows(valid))
+        if n_twins:
+            warnings.warn(
+                f"{n_twins} of the unlabelled windows are among those that the net is "
+                "validated on, and are left out",
+                UserWarning,
+                stacklevel=2,
+            )
+        return pool
+
+    def _stages(self, net) -> list:
+        """The pretraining of the same net, which the teacher starts from."""
+        names, callbacks = zip(*net.callbacks_, strict=True)
+        stages = [c for c in callbacks if isinstance(c, GCMAEPretraining)]
+        for stage in stages:
+            if callbacks.index(stage) > callbacks.index(self):
+                raise ValueError(
+                    f"GCMAEPretraining ({names[callbacks.index(stage)]!r}) must come "
+                    "before TopologyDistillation in callbacks: the teacher starts from "
+                    "it"
+                )
+        return stages
 
     def setup(self, net, X, y):
         """Find, check and freeze the teacher; map its electrodes to the student's."""
@@ -177,47 +205,13 @@ class TopologyDistillation(AuxiliaryLoss):
         resumed: nn.Module | None = self.__dict__.pop("resumed_", None)
         if resumed is not None:
             return resumed
-        given = self._given_teacher()
+        given = given_teacher(self.teacher)
         if given is None:
             # Once per initialisation: a warm start goes on with the same teacher.
             if self.teacher_net_ is None:
-                self.teacher_net_ = self._train_teacher(net, student, X, y)
+                self.teacher_net_ = trained_teacher(self.teacher, net, student, X, y)
             given = trained_head(unwrap(self.teacher_net_.module_), "the teacher")
         return copy.deepcopy(given)
-
-    def _given_teacher(self) -> nn.Module | None:
-        """The teacher as it was handed over; None if it is still to be trained."""
-        teacher = self.teacher
-        if isinstance(teacher, str | Path):
-            return trained_head(load_model(teacher), teacher)
-        if isinstance(teacher, nn.Module):
-            return trained_head(unwrap(teacher), "the teacher")
-        if not hasattr(teacher, "get_params"):
-            raise TypeError(
-                "teacher must be an EEGClassifier, a module or a folder, got "
-                f"{type(teacher).__name__}"
-            )
-        if not getattr(teacher, "initialized_", False):
-            return None
-        return trained_head(unwrap(teacher.module_), "the teacher")
-
-    def _train_teacher(self, net, student, X, y):
-        """Fit a clone of the unfitted teacher on the student's training data."""
-        teacher = clone(self.teacher)
-        given = teacher.get_params_for("module")
-        inherited = {}
-        if not isinstance(teacher.module, nn.Module):
-            if all(given.get(name) is None for name in _CHANNELS):
-                config = student._braindecode_init_kwargs
-                inherited = {n: config[n] for n in _CHANNELS if config[n] is not None}
-            inherited["sfreq"] = given.get("sfreq") or student.sfreq
-        teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
-        start = _pretrained_teacher(net)
-        if start is not None:
-            callbacks = teacher.callbacks
-            callbacks = [] if isinstance(callbacks, str) else list(callbacks or [])
-            teacher.set_params(callbacks=[*callbacks, ("start", _StartFrom(start))])
-        return teacher.fit(X, y) or teacher  # EEGRegressor.fit returns None
 
     # -- while training --------------------------------------------------------
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
@@ -358,43 +352,3 @@ class TopologyDistillation(AuxiliaryLoss):
 
 def _is_regression(net) -> bool:
     return getattr(net, "mode", "classification") == "regression"
-
-
-class _StartFrom(Callback):
-    """Loads a network's weights when training begins, once per initialisation."""
-
-    def __init__(self, model):
-        self.model = model
-
-    def initialize(self):
-        self.loaded_ = False
-        return self
-
-    def on_train_begin(self, net, **kwargs):
-        if self.loaded_:
-            return
-        target = unwrap(net.module_).network
-        try:
-            target.load_state_dict(self.model.network.state_dict())
-        except RuntimeError as error:
-            raise ValueError(
-                "the pretrained teacher and the one to be trained differ in "
-                f"architecture: {error}"
-            ) from error
-        self.loaded_ = True
-
-    def __sklearn_clone__(self):
-        return type(self)(self.model)
-
-
-def _pretrained_teacher(net) -> nn.Module | None:
-    """The teacher of a :class:`GCMAEPretraining` in the same net."""
-    for name, callback in net.callbacks_:
-        if isinstance(callback, GCMAEPretraining):
-            if not callback.done_:
-                raise ValueError(
-                    f"GCMAEPretraining ({name!r}) must come before "
-                    "TopologyDistillation in callbacks: the teacher starts from it"
-                )
-            return getattr(callback, "teacher_", None)
-    return None

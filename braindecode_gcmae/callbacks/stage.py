@@ -10,6 +10,7 @@ from skorch.history import History
 
 from ..models import GCMAETeacher
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
+from ..pretraining.arranged import for_model
 from ..pretraining.twins import without_twins
 from .describe import DescribedCallback
 from .hooks import check_all, unwrap
@@ -95,7 +96,36 @@ class GCMAEPretraining(DescribedCallback, Callback):
             return
         module = unwrap(net.module_)
         windows = self._windows(net, X)
-        pretrainer = GCMAEPretrainer(
+        pretrainer = self._pretrainer(net)
+        # What a loader draws there must not move the training that follows.
+        with torch.random.fork_rng(devices=[]):
+            pretrainer.fit(windows)
+        network = pretrainer.student_.network
+        module.network.load_state_dict(network.state_dict())
+        self.teacher_ = None if self.teacher is None else pretrainer.teacher_
+        self.history_ = pretrainer.history
+        self.done_ = True
+
+    def planned_teacher(self, net):
+        """The teacher as it will be before a step is made; pretrained, if it is."""
+        if getattr(self, "done_", False):
+            return self.teacher_
+        pretrainer, module = self._pretrainer(net), unwrap(net.module_)
+        signal = {"n_times": module.n_times, "sfreq": module.sfreq}
+        for name in ("chs_info", "ch_names"):
+            if getattr(pretrainer, name) is not None:
+                signal = {**signal, name: getattr(pretrainer, name)}
+                break
+        else:
+            signal["n_chans"] = module.n_chans
+        pretrainer.signal_ = signal
+        with torch.random.fork_rng(devices=[]):
+            return pretrainer.initialize().teacher_
+
+    def _pretrainer(self, net) -> GCMAEPretrainer:
+        """What trains the net's student, and a teacher beside it."""
+        module = unwrap(net.module_)
+        return GCMAEPretrainer(
             teacher=self.teacher,
             student=copy.deepcopy(module),
             chs_info=module._chs_info,
@@ -112,28 +142,23 @@ class GCMAEPretraining(DescribedCallback, Callback):
                 **(self.arguments or {}),
             },
         )
-        # What a loader draws there must not move the training that follows.
-        with torch.random.fork_rng(devices=[]):
-            pretrainer.fit(windows)
-        network = pretrainer.student_.network
-        module.network.load_state_dict(network.state_dict())
-        self.teacher_ = None if self.teacher is None else pretrainer.teacher_
-        self.history_ = pretrainer.history
-        self.done_ = True
 
     def _windows(self, net, X) -> UnlabelledWindows:
         """The fold's windows and the unlabelled ones, with their subjects."""
         told = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
         ids = told.get("subjects")
-        parts = [UnlabelledWindows(X, told.get("groups") if ids is None else ids)]
+        module = unwrap(net.module_)
+        ids = told.get("groups") if ids is None else ids
+        parts = [for_model(UnlabelledWindows(X, ids), module)]
         target = told.get("X_target_unlabeled")
         if target is not None:
             part = UnlabelledWindows(target)
             if (part.groups < 0).any():  # one person, and none of the fold's
                 part = UnlabelledWindows(target, ["X_target_unlabeled"] * len(part))
-            parts.append(part)
+            parts.append(for_model(part, module))
         if self.unlabelled is not None:
             more = UnlabelledWindows(self.unlabelled, self.groups)
+            more = for_model(more, module)
             more, n_twins = without_twins(more, parts[0])
             if n_twins:
                 warnings.warn(

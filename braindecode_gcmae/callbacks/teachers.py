@@ -10,10 +10,12 @@ from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..montage import canonical_name
 from ..pretraining import UnlabelledWindows
+from ..pretraining.arranged import channel_names, for_model
 
 __all__ = [
     "check_fit",
     "check_labels",
+    "check_order",
     "check_seen",
     "check_terms",
     "check_unlabelled",
@@ -46,13 +48,29 @@ def check_seen(x, model: nn.Module) -> None:
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
     elif not isinstance(x, Dataset):
         return
-    rate = UnlabelledWindows(x).sfreq
-    if rate is not None and not np.isclose(rate, model.sfreq):
-        raise ValueError(
-            f"the windows have {rate:g} Hz, the model was built for {model.sfreq:g} "
-            "Hz: resample them, or build it (from_pretrained, too) with "
-            f"sfreq={rate:g}"
-        )
+    check_order(UnlabelledWindows(x), model)
+
+
+def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
+    """Refuse windows that a net would take by row, and that are in another order.
+
+    Raises
+    ------
+    ValueError
+        If the names of their channels are known and are others than the model's, or in
+        another order, or if they have another sampling rate.
+    """
+    fitted = for_model(windows, model)
+    if fitted is windows:
+        return
+    given, expected = channel_names(windows.channels), channel_names(_channels(model))
+    off = [(g, e) for g, e in zip(given, expected, strict=False) if g != e]
+    first = off[0] if off else (f"{len(given)} channels", f"{len(expected)} channels")
+    raise ValueError(
+        "the windows' channels are not those of the model in its order (first "
+        f"difference: {first[0]!r}, expected {first[1]!r}), and a net takes them by "
+        "row: use epochs.reorder_channels(...), or build the model for these channels"
+    )
 
 
 def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:
@@ -122,8 +140,14 @@ def check_terms(callback) -> None:
     binarise(pairs, density=callback.density, threshold=callback.threshold)
 
 
-def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> None:
-    """Refuse unlabelled windows that the models cannot see, before time is spent."""
+def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows:
+    """Unlabelled windows in the order of a model's channels.
+
+    Raises
+    ------
+    ValueError
+        If the models cannot see them.
+    """
     expected = {"n_times": model.n_times, "sfreq": model.sfreq}
     if not windows.mixed:
         expected["n_chans"] = model.n_chans
@@ -133,14 +157,25 @@ def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> None:
             raise ValueError(
                 f"unlabelled windows have {name} {given}, the models expect {value}"
             )
+    return for_model(windows, model)
 
 
 def trained_head(model: nn.Module, what) -> nn.Module:
-    """The model, or an error if it only makes embeddings."""
-    if isinstance(getattr(model, "final_layer", None), nn.Identity):
+    """The model, or an error if it only makes embeddings or was never trained.
+
+    A new head has a bias of zeros, which the first step of a training moves.
+    """
+    head = getattr(model, "final_layer", None)
+    if isinstance(head, nn.Identity):
         raise ValueError(
             f"{what} has no trained head (n_outputs is None): fit it on labels first, "
             "or hand over an unfitted EEGClassifier"
+        )
+    bias = getattr(head, "bias", None)
+    if bias is not None and not bool(bias.detach().any()):
+        raise ValueError(
+            f"{what} has no trained head (it is new: its bias is 0 throughout): fit it "
+            "on labels first, or hand over an unfitted EEGClassifier"
         )
     return model
 

@@ -31,6 +31,7 @@ _CONFIG, _WEIGHTS, _DIGEST = "config.json", "model.safetensors", "weights_sha256
 _VERSION, _FORMAT = "format_version", 1
 _LARGEST_CONFIG = 4 << 20  # bytes; 256 electrodes with positions take 100 kB
 _LARGEST_WEIGHTS = 4 << 30
+_NAMED = 4  # tensors in a warning; a layer has dozens
 
 logger = logging.getLogger("braindecode_gcmae")
 
@@ -238,6 +239,11 @@ def load_weights(
     ------
     CheckpointError
         If a tensor has another shape, or nothing matches.
+
+    Warns
+    -----
+    UserWarning
+        If the model has tensors that the file has not, or the other way round.
     """
     own = model.state_dict()
     wanted = {k: v for k, v in own.items() if not k.startswith(skip)}
@@ -260,6 +266,16 @@ def load_weights(
         warnings.warn(
             f"{path}: {len(matched)} of {len(wanted)} tensors matched; keep their "
             f"initial values: {', '.join(missing)}",
+            UserWarning,
+            stacklevel=3,
+        )
+    unused = sorted(k for k in saved.keys() - own.keys() if not k.startswith(skip))
+    if unused:
+        more = f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""
+        warnings.warn(
+            f"{path}: {len(unused)} of its {len(saved)} tensors have no place in this "
+            f"{type(model).__name__} and are not loaded: "
+            f"{', '.join(unused[:_NAMED])}{more}; other architecture arguments?",
             UserWarning,
             stacklevel=3,
         )

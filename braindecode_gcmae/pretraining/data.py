@@ -1,5 +1,6 @@
 """Unlabelled windows from arrays, Epochs or lazy data sets, with subject ids."""
 
+import copy
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -274,6 +275,13 @@ class UnlabelledWindows(Dataset):
         joined.ids = np.concatenate([part.ids for part in parts])
         joined.groups = _codes(joined.ids)
         return joined
+
+    def of_nobody(self) -> "UnlabelledWindows":
+        """The same windows, of unknown people."""
+        out = copy.copy(self)
+        out.ids = np.full(len(self), None, dtype=object)
+        out.groups = _codes(out.ids)
+        return out
 
     def _take(self, sources: list) -> None:
         """Check that recordings fit together."""

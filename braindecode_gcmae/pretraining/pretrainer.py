@@ -9,6 +9,7 @@ from torch import nn
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
+from .arranged import arranged, channel_names, check_rate
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
 from .inputs import check_pair, check_settings, paper_arguments, signal_of
 from .loss import TERMS, PretrainingLoss
@@ -233,7 +234,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
         if not self.warm_start or not self.initialized_:
             self.initialize()
-        return super().partial_fit(windows)
+        return super().partial_fit(self._arranged(windows))
 
     def partial_fit(self, X, y=None, classes=None, *, groups=None):
         """Go on pretraining, with the weights, queue and epoch as they are.
@@ -243,7 +244,13 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         windows = self._windows(X, y, groups)
         if not self.initialized_:
             self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
-        return super().partial_fit(windows)
+        return super().partial_fit(self._arranged(windows))
+
+    def _arranged(self, windows: UnlabelledWindows) -> UnlabelledWindows:
+        """The windows in the order of the models' channels, at their rate."""
+        check_rate(windows, self.signal_["sfreq"])
+        named = self.signal_.get("chs_info", self.signal_.get("ch_names"))
+        return arranged(windows, channel_names(named))
 
     def _windows(self, x, y, groups) -> UnlabelledWindows:
         if y is not None:
@@ -260,6 +267,15 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
                 UserWarning,
                 stacklevel=3,
             )
+        elif len(set(windows.groups)) == 1 and self.objective != "reconstruction":
+            warnings.warn(
+                "all windows are of one person, and keys of the same person are no "
+                "negatives: to have any, this person's windows are contrasted with "
+                "each other",
+                UserWarning,
+                stacklevel=3,
+            )
+            windows = windows.of_nobody()
         return windows
 
     def get_iterator(self, dataset, training=False):

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..models import CheckpointError, GCMAEStudent, GCMAETeacher, JointPretraining
 from ..models.hub import FIGURE, draw_model, locate_part, publish
+from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
 from .inputs import masked_rows
 from .results import Reconstruction, run_card, run_metrics
@@ -72,15 +73,18 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         try:
             parts = [
                 network(batch["x"], batch.get("pos"), batch.get("ch_mask")).cpu()
-                for batch in self._batches(x)
+                for batch in self._batches(x, self._branch(name).model)
             ]
         finally:
             network.train(was_training)
         return torch.cat(parts).numpy()
 
-    def _batches(self, x):
-        ready = isinstance(x, UnlabelledWindows | torch.utils.data.Subset)
-        windows = x if ready else UnlabelledWindows(x)
+    def _batches(self, x, model):
+        if isinstance(x, torch.utils.data.Subset):
+            windows = x  # of what is trained on
+        else:
+            ready = isinstance(x, UnlabelledWindows)
+            windows = for_model(x if ready else UnlabelledWindows(x), model)
         loader = torch.utils.data.DataLoader(
             windows, batch_size=self.batch_size, collate_fn=collate_windows
         )
@@ -89,6 +93,9 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def transform(self, X):
         """Student embeddings of HD or LD windows, (n, d).
+
+        Epochs and data sets are taken by the names of their channels: in any order, and
+        on another cap by their positions.
 
         What a head would see: the pooled nodes, then the second moments
         (:class:`~braindecode_gcmae.features.SecondMoments`), if the model has them.
@@ -123,7 +130,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         hidden[rows] = True
         self.joint_.eval()
         targets, rebuilt = [], []
-        for batch in self._batches(X):
+        for batch in self._batches(X, branch.model):
             where = {"pos": batch.get("pos"), "ch_mask": batch.get("ch_mask")}
             target, output = branch.inpaint(batch["x"], hidden, **where)
             targets.append(target.cpu())

@@ -11,7 +11,7 @@ from .coverage import (
     graph_closeness,
     greedy_coverage,
 )
-from .teacher import mean_graph, occlusion_importance, unwrap
+from .teacher import channel_name, mean_graph, occlusion_importance, unwrap
 
 __all__ = ["select_electrodes"]
 
@@ -49,7 +49,7 @@ def select_electrodes(
         Number of electrodes to keep.
     windows : array (B, C, T) in µV, mne.Epochs or windowed dataset, optional
         Of training people: the graph is the mean over them. Without, the geometric and
-        learned parts of the graph alone.
+        learned parts of the graph alone. Channels of Epochs are taken by name.
     candidates : list of str, optional
         Electrodes that can be had, e.g. those of a cap. Default all of the teacher's.
     method : {"greedy", "farthest"}
@@ -73,8 +73,9 @@ def select_electrodes(
     Raises
     ------
     ValueError
-        If k is out of range, the teacher has no names, a candidate is unknown, or
-        windows are needed and missing.
+        If k is out of range, the teacher has no names, a candidate is unknown, windows
+        are needed and missing, or Epochs have other channels or another sampling rate
+        than the teacher.
     TypeError
         If the teacher is not one of ours.
 
@@ -83,7 +84,7 @@ def select_electrodes(
     Nemhauser, Wolsey & Fisher (1978), https://doi.org/10.1007/BF01588971
     """
     model, _ = unwrap(teacher)
-    names = [_name(channel) for channel in model.node_channels()]
+    names = [channel_name(channel) for channel in model.node_channels()]
     if importance is None:
         importance = "topology" if windows is None else "occlusion"
     _check_options(method, importance, windows)
@@ -129,12 +130,10 @@ def _by_name(importance: dict, channels: list) -> np.ndarray:
     values = np.full(len(channels), np.nan)
     values[match_electrodes(list(importance), channels)] = list(importance.values())
     missing = [
-        _name(c) for c, v in zip(channels, values, strict=True) if not np.isfinite(v)
+        channel_name(channel)
+        for channel, value in zip(channels, values, strict=True)
+        if not np.isfinite(value)
     ]
     if missing:
         raise ValueError(f"importance has no finite value for {missing}")
     return values
-
-
-def _name(channel) -> str:
-    return channel if isinstance(channel, str) else channel["ch_name"]

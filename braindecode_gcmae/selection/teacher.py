@@ -1,15 +1,18 @@
 """What a trained model tells about its electrodes: their graph, their importance."""
 
 from contextlib import contextmanager
+from textwrap import shorten
 
+import mne
 import numpy as np
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from ..models.base import ElectrodeGraphModel
+from ..montage import match_electrodes
 
-__all__ = ["mean_graph", "occlusion_importance", "unwrap"]
+__all__ = ["channel_name", "mean_graph", "occlusion_importance", "unwrap"]
 
 
 @torch.no_grad()
@@ -21,7 +24,7 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     model : GCMAETeacher or GCMAEStudent, or a fitted net around one
     windows : array (B, C, T) in µV, mne.Epochs or windowed dataset, optional
         Without: what the graph is before it has seen data (its geometric and learned
-        parts).
+        parts). Channels of Epochs are taken by name, bad ones too.
     max_windows : int
         At most so many are used, evenly spaced.
 
@@ -33,14 +36,15 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     Raises
     ------
     ValueError
-        If the graph has no edge without windows.
+        If the graph has no edge without windows, or Epochs have other channels or
+        another sampling rate than the model.
     """
     model, _ = unwrap(model)
     network = model.network
     if windows is None:
         x = torch.full((1, network.n_chans, network.n_times), torch.nan)
     else:
-        x = _sample(windows, max_windows)
+        x = _sample(windows, max_windows, model)
     total = torch.zeros(network.n_nodes, network.n_nodes, dtype=torch.double)
     with _evaluating(model) as device:
         for part in x.split(64):
@@ -76,7 +80,7 @@ def occlusion_importance(
     """
     model, trained_head = unwrap(model)
     network, total = model.network, np.zeros(model.network.n_nodes)
-    x = _sample(windows, max_windows)
+    x = _sample(windows, max_windows, model)
     whole_cap = x.shape[1] == network.n_chans
     channels = network.rows.tolist() if whole_cap else range(network.n_nodes)
     with _evaluating(model) as device:
@@ -128,14 +132,19 @@ def _evaluating(model: nn.Module):
             module.training = mode
 
 
-def _sample(windows, limit: int) -> Tensor:
+def channel_name(channel) -> str:
+    """The name of a channel that is a name or a ``chs_info`` entry."""
+    return channel if isinstance(channel, str) else channel["ch_name"]
+
+
+def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     """At most ``limit`` windows, evenly spaced, as one tensor in µV."""
     n = len(windows)
     if n == 0:
         raise ValueError("there are no windows")
     rows = np.unique(np.linspace(0, n - 1, min(n, max(1, limit))).round().astype(int))
     if hasattr(windows, "get_data"):
-        x = windows[rows].get_data(units="uV", picks="eeg")
+        x = windows[rows].get_data(units="uV", picks=_picks(windows.info, model))
     elif isinstance(windows, np.ndarray | Tensor):
         x = windows[rows]
     else:
@@ -146,3 +155,34 @@ def _sample(windows, limit: int) -> Tensor:
             f"windows must have shape (n, n_chans, n_times), got {tuple(x.shape)}"
         )
     return x
+
+
+def _picks(info: mne.Info, model: nn.Module) -> np.ndarray:
+    """Where Epochs have the channels of a model, in its order."""
+    if not np.isclose(info["sfreq"], model.sfreq):
+        raise ValueError(
+            f"the Epochs have {info['sfreq']:g} Hz, the {type(model).__name__} was "
+            f"built for {model.sfreq:g} Hz: resample them"
+        )
+    # Bad channels are data here, as in training: the model waits for each of its own.
+    eeg = mne.pick_types(info, eeg=True, exclude=[])
+    if not len(eeg):
+        raise ValueError(f"none of the channels {info.ch_names} is of type EEG")
+    return eeg[_rows([info["chs"][pick] for pick in eeg], model)]
+
+
+def _rows(channels: list[dict], model: nn.Module) -> list[int]:
+    """Rows of a model's channels among others, or of just its electrodes."""
+    own = model._chs_info or model._braindecode_init_kwargs.get("ch_names")
+    there = [channel_name(channel) for channel in channels]
+    if own is None or [channel_name(channel) for channel in own] == there:
+        return list(range(len(there)))
+    for wanted in (own, model.node_channels()):
+        try:
+            return match_electrodes(wanted, channels)
+        except ValueError as error:
+            problem = error
+    raise ValueError(
+        f"the Epochs do not have the channels of the {type(model).__name__}: "
+        f"{shorten(str(problem), 300, placeholder=' ...')}"
+    ) from problem

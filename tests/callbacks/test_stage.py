@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tiny import (
     FEW,
     NAMES,
     SFREQ,
+    SIGNAL,
     SMALL,
     X,
     Y,
@@ -34,9 +36,11 @@ from tiny import (
     weights,
     windows,
 )
+from torch.nn.utils import parameters_to_vector
 
 import braindecode_gcmae.callbacks.stage as module_of_stage
 from braindecode_gcmae import (
+    GCMAEPretrainer,
     GCMAEPretraining,
     GCMAEStudent,
     GCMAETeacher,
@@ -57,7 +61,8 @@ ALL = [
 
 def pretrained_windows(unlabelled, groups=None):
     """The windows that a stage would pretrain on when X is fitted."""
-    found = GCMAEPretraining(unlabelled=unlabelled, groups=groups)._windows(None, X)
+    net = SimpleNamespace(module_=student())
+    found = GCMAEPretraining(unlabelled=unlabelled, groups=groups)._windows(net, X)
     return np.stack([found[i][0]["x"] for i in range(len(found))])
 
 
@@ -230,11 +235,72 @@ def test_an_unfitted_teacher_is_trained_on_the_same_fold_and_stays_unfitted():
 
 
 def test_an_unfitted_teacher_starts_from_the_pretrained_weights():
-    unfitted = classifier(GCMAETeacher, max_epochs=0)
+    unfitted = classifier(GCMAETeacher, max_epochs=1, lr=1e-9)
     net = fit(classifier(callbacks=[stage(), *distil(unfitted)]))
     found = dict(net.callbacks_)
     pretrained, used = found["pretrain"].teacher_, found["distil"].teacher_
-    assert torch.equal(weights(pretrained.network), weights(used.network))
+    a, b = (parameters_to_vector(m.network.parameters()) for m in (pretrained, used))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "untrained",
+    [
+        GCMAETeacher(n_outputs=2, **SIGNAL, **SMALL),
+        classifier(GCMAETeacher(n_outputs=2, **SIGNAL, **SMALL)).initialize(),
+        classifier(GCMAETeacher, max_epochs=0),
+        classifier(GCMAETeacher, batch_size=500, iterator_train__drop_last=True),
+    ],
+    ids=["model", "initialised", "no epochs", "no batch"],
+)
+@pytest.mark.filterwarnings("ignore:.*drop_last")
+def test_a_teacher_that_was_never_trained_is_refused(untrained):
+    with pytest.raises(ValueError, match="no trained head"):
+        fit(classifier(callbacks=distil(untrained)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"module__emb_dim": 4}, "architecture"),
+        ({"module__electrodes": NAMES[:2]}, "not among the teacher's"),
+        ({"module__n_outputs": 3}, "n_outputs is 3 and 2"),
+    ],
+)
+def test_an_unfitted_teacher_that_will_not_fit_is_refused_before_any_is_trained(
+    arguments, message, monkeypatch
+):
+    def train(*args, **kwargs):
+        raise AssertionError("something was trained first")
+
+    monkeypatch.setattr(GCMAEPretrainer, "fit", train)
+    unfitted = classifier(GCMAETeacher, **arguments)
+    with pytest.raises(ValueError, match=message):
+        fit(classifier(callbacks=[stage(), *distil(unfitted)]))
+
+
+def test_what_the_student_is_validated_on_is_held_out_from_its_teacher():
+    class Seen(Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            seen.append((np.asarray(X), np.asarray(y)))
+
+    seen = []
+    unfitted = classifier(GCMAETeacher, max_epochs=1, callbacks=[("seen", Seen())])
+    for split in (ValidSplit(3), ValidSplit(0.25, random_state=0)):
+        net = classifier(callbacks=distil(unfitted), train_split=split)
+        fit(net)
+        train, valid = net.get_split_datasets(X, Y)
+        np.testing.assert_array_equal(seen[-1][0], X[train.indices])
+        np.testing.assert_array_equal(seen[-1][1], Y[train.indices])
+    net = classifier(
+        callbacks=[("distil", TopologyDistillation(teacher(), unlabelled=X))],
+        train_split=ValidSplit(3),
+    )
+    with pytest.warns(UserWarning, match="validated on, and are left out"):
+        fit(net)
+    assert len(dict(net.callbacks_)["distil"].windows_) == len(
+        net.get_split_datasets(X, Y)[0]
+    )
 
 
 def test_a_teacher_before_its_pretraining_is_an_error():

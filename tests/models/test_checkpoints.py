@@ -251,6 +251,33 @@ def test_tensors_that_are_not_in_the_file_are_named(trained, tmp_path):
     assert loaded.network.token.token.shape == gone.shape
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"depth": 1}, r"have no place.*encoder\.\S+ and \d+ more"),
+        ({"second_moments": False, "n_outputs": None}, "have no place.*moments"),
+    ],
+)
+def test_tensors_of_the_file_that_no_parameter_takes_are_named(
+    tmp_path, arguments, named
+):
+    build(depth=2).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=named) as caught:
+        loaded = GCMAEStudent.from_pretrained(tmp_path, **arguments)
+    (warning,) = caught
+    assert warning.filename == __file__
+    assert "final_layer" not in str(warning.message)
+    assert torch.isfinite(logits(loaded, windows())).all()
+
+
+@pytest.mark.parametrize("n_outputs", [None, 5])
+def test_a_saved_head_that_is_left_out_on_purpose_warns_of_nothing(tmp_path, n_outputs):
+    build().save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        GCMAEStudent.from_pretrained(tmp_path, n_outputs=n_outputs)
+
+
 def test_loading_a_whole_checkpoint_warns_of_nothing(trained):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -1,0 +1,152 @@
+"""Where a student's teacher comes from: handed over, loaded, or trained in its fold."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from skorch.utils import multi_indexing
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from .hooks import unwrap
+from .stage import GCMAEPretraining
+from .start import StartFrom
+from .states import load_model
+from .teachers import check_fit, kept_rows, trained_head
+
+__all__ = ["given_teacher", "held_out", "planned_teacher", "trained_teacher"]
+
+_CHANNELS = ("chs_info", "ch_names")
+
+
+def given_teacher(teacher) -> nn.Module | None:
+    """The teacher as it was handed over; None if it is still to be trained.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing that can be a teacher.
+    ValueError
+        If it has no trained head.
+    """
+    if isinstance(teacher, str | Path):
+        return trained_head(load_model(teacher), teacher)
+    if isinstance(teacher, nn.Module):
+        return trained_head(unwrap(teacher), "the teacher")
+    if not hasattr(teacher, "get_params"):
+        raise TypeError(
+            "teacher must be an EEGClassifier, a module or a folder, got "
+            f"{type(teacher).__name__}"
+        )
+    if not getattr(teacher, "initialized_", False):
+        return None
+    return trained_head(unwrap(teacher.module_), "the teacher")
+
+
+def _arguments(teacher, student) -> dict:
+    """What an unfitted teacher's module is told beside its own parameters."""
+    if isinstance(teacher.module, nn.Module):
+        return {}
+    given, inherited = teacher.get_params_for("module"), {}
+    if all(given.get(name) is None for name in _CHANNELS):
+        config = student._braindecode_init_kwargs
+        inherited = {n: config[n] for n in _CHANNELS if config[n] is not None}
+    return {**inherited, "sfreq": given.get("sfreq") or student.sfreq}
+
+
+def planned_teacher(teacher, net, student) -> None:
+    """Refuse an unfitted teacher that will not fit, before it or any is trained.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit the student, or the one that a pretraining in the same net
+        will make.
+    """
+    module = teacher.module
+    if not isinstance(module, nn.Module):
+        arguments = {
+            "n_outputs": student.n_outputs,
+            "n_times": student.n_times,
+            **teacher.get_params_for("module"),
+            **_arguments(teacher, student),
+        }
+        if not any(arguments.get(name) is not None for name in _CHANNELS):
+            arguments.setdefault("n_chans", student.n_chans)
+        module = module(**arguments)
+    module = unwrap(module)
+    check_fit(module, student)
+    kept_rows(module, student)
+    stage = _stage(net)
+    if stage is not None and stage.teacher is not None:
+        StartFrom(stage.planned_teacher(net)).network_for(module)
+
+
+def trained_teacher(teacher, net, student, X, y):
+    """Fit a clone of the unfitted teacher on the student's training data.
+
+    What the student is validated on stays held out from its teacher, too.
+    """
+    X, y = _training_part(net, X, y)
+    teacher = clone(teacher)
+    inherited = _arguments(teacher, student)
+    teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
+    stage = _stage(net)
+    start = None if stage is None else stage.teacher_
+    if start is not None:
+        callbacks = teacher.callbacks
+        callbacks = [] if isinstance(callbacks, str) else list(callbacks or [])
+        teacher.set_params(callbacks=[*callbacks, ("start", StartFrom(start))])
+    return teacher.fit(X, y) or teacher  # EEGRegressor.fit returns None
+
+
+def _stage(net) -> GCMAEPretraining | None:
+    """The pretraining of the same net."""
+    stages = [c for _, c in net.callbacks_ if isinstance(c, GCMAEPretraining)]
+    return stages[0] if stages else None
+
+
+def _rows(net, X, y) -> tuple:
+    """Rows of training and of validation, as ``fit`` will split them; None if not.
+
+    The net's splitter is asked on a copy, and numpy's numbers are put back.
+    """
+    if net.train_split is None:
+        return None, None
+    state, splitter = np.random.get_state(), net.train_split
+    try:
+        net.train_split = copy.deepcopy(splitter)
+        with torch.random.fork_rng(devices=[]):
+            parts = net.get_split_datasets(X, y)
+    finally:
+        net.train_split = splitter
+        np.random.set_state(state)
+    if not all(isinstance(part, Subset) for part in parts):  # a validation set apart
+        return None, None
+    train, valid = (np.asarray(part.indices) for part in parts)
+    return train, valid
+
+
+def _taken(X, rows):
+    """Some of the windows of ``fit``, of whatever type they are."""
+    if isinstance(X, Dataset):
+        return Subset(X, rows.tolist())
+    return X[rows] if hasattr(X, "get_data") else multi_indexing(X, rows)
+
+
+def _training_part(net, X, y):
+    train, _ = _rows(net, X, y)
+    if train is None:
+        return X, y
+    return _taken(X, train), None if y is None else multi_indexing(np.asarray(y), train)
+
+
+def held_out(net, X, y):
+    """The windows of ``fit`` that the net will be validated on; None without."""
+    known = isinstance(X, np.ndarray | torch.Tensor | Dataset)
+    if not (known or hasattr(X, "get_data")):
+        return None  # of a dict of inputs nothing is known
+    _, valid = _rows(net, X, y)
+    return None if valid is None or not len(valid) else _taken(X, valid)
