@@ -606,7 +606,7 @@ def something_else(folder):
     return lambda: GCMAEStudent.from_pretrained(folder, local_files_only=True)
 
 
-@row(OTHERS, "a student as the teacher", CheckpointError, "not a GCMAETeacher")
+@row(OTHERS, "an untrained student as the teacher", ValueError, "no trained head")
 def student_as_teacher(folder):
     path = saved(folder)
     return stage(X, Y, ("d", TopologyDistillation(path)), max_epochs=10**6)

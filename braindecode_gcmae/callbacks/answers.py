@@ -1,5 +1,6 @@
 """What a frozen teacher says to windows that come again in every epoch."""
 
+import math
 from hashlib import blake2b
 
 import torch
@@ -25,10 +26,15 @@ class TeacherAnswers:
         In evaluation mode, on its device.
     largest : int
         Bytes that the answers to one data set may take; more are not kept.
+    others : list of nn.Module
+        The rest of a committee: what is decided is decided by all
+        (:func:`committee_logits`), the nodes are the teacher's.
     """
 
-    def __init__(self, teacher: nn.Module, largest: int = 1 << 28):
-        self.teacher, self.largest = teacher, largest
+    def __init__(
+        self, teacher: nn.Module, largest: int = 1 << 28, others: list | tuple = ()
+    ):
+        self.teacher, self.others, self.largest = teacher, list(others), largest
         self.rows: dict[bytes, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
@@ -43,7 +49,10 @@ class TeacherAnswers:
         observed, features, adjacency, electrodes = network.graph_of(**inputs)
         nodes = network.encode(features, adjacency, electrodes)
         embedding = network.summarise(observed, nodes, electrodes)
-        return self.teacher.final_layer(embedding), nodes
+        logits = self.teacher.final_layer(embedding)
+        if self.others:
+            logits = committee_logits([logits, *(m(**inputs) for m in self.others)])
+        return logits, nodes
 
     def pays(self, n_windows: int, n_uses: int) -> bool:
         """Whether ``n_windows``, looked at ``n_uses`` times in all, are worth it."""
@@ -59,6 +68,26 @@ class TeacherAnswers:
             answers = zip(*self(inputs), strict=True)
             learnt.update(zip(_digests(inputs), answers, strict=True))
         self.rows.update(learnt)
+
+
+def committee_logits(logits: list[Tensor]) -> Tensor:
+    r"""What a committee says: the mean of its members' probabilities, as logits.
+
+    .. math:: z_c = \log \frac1K \sum_k \mathrm{softmax}(z^{(k)})_c
+
+    Parameters
+    ----------
+    logits : list of Tensor, shape (B, C)
+        Of each member; of one output (regression), whose mean is taken.
+
+    Returns
+    -------
+    Tensor, shape (B, C)
+    """
+    stacked = torch.stack(logits)
+    if stacked.shape[-1] == 1:
+        return stacked.mean(0)
+    return stacked.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
 
 def _digests(inputs: dict) -> list[bytes]:

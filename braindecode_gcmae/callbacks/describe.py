@@ -7,6 +7,7 @@ up in it, as hashes.
 import functools
 import hashlib
 import inspect
+import os
 from pathlib import Path
 from types import FunctionType, MethodType
 
@@ -33,18 +34,20 @@ def _describe_array(x: np.ndarray) -> str:
     return f"array{x.shape}{x.dtype}[{_digest(data)}]"
 
 
-def _describe_function(function) -> str:
+def _describe_function(function, tell=None) -> str:
     """Name and hash of the code: every lambda has the same name."""
     code = function.__code__
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     told = f"{code.co_code.hex()}{code.co_names}{_describe_constants(code)}"
-    told += describe([function.__defaults__, function.__kwdefaults__, cells])
+    told += (tell or describe)([function.__defaults__, function.__kwdefaults__, cells])
     return f"{function.__module__}.{function.__qualname__}[{_digest(told.encode())}]"
 
 
 def _describe_constants(code) -> str:
     inner = [c for c in code.co_consts if hasattr(c, "co_code")]
     plain = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    # The order of a set's strings is another in every process.
+    plain = [sorted(map(repr, c)) if isinstance(c, frozenset) else c for c in plain]
     return f"{plain}{[(c.co_code.hex(), _describe_constants(c)) for c in inner]}"
 
 
@@ -106,7 +109,8 @@ def describe(value) -> str:
     if isinstance(value, MethodType):
         return f"{describe(value.__self__)}.{value.__name__}"
     if isinstance(value, str | Path):
-        return _describe_folder(Path(value)) if Path(value).is_dir() else repr(value)
+        # Path.is_dir raises where a text is too long for a path.
+        return _describe_folder(Path(value)) if os.path.isdir(value) else repr(value)
     if hasattr(value, "get_data") and hasattr(value, "info"):  # mne.Epochs
         return f"{type(value).__name__}{describe(value.get_data(copy=False))}"
     if hasattr(value, "to_numpy"):  # pandas
@@ -138,6 +142,8 @@ class DescribedCallback:
 
 
 def _own(value):
-    """The value itself, or a clone of an unfitted net."""
+    """The value itself, or a clone of an unfitted net, also in a list."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_own, value))
     unfitted = isinstance(value, NeuralNet) and not value.initialized_
     return clone(value) if unfitted else value

@@ -45,11 +45,13 @@ class TopologyDistillation(AuxiliaryLoss):
 
     Parameters
     ----------
-    teacher : EEGClassifier, GCMAETeacher, GCMAEStudent, str or Path
+    teacher : EEGClassifier, GCMAETeacher, GCMAEStudent, str, Path, or a list of these
         A fitted net, a model, what ``from_pretrained`` takes (a folder, a shipped name,
         a repository on the Hub) with a trained head, or an unfitted net, which is
         trained on the same data first (starting from the weights of
-        :class:`GCMAEPretraining`, if that came before).
+        :class:`GCMAEPretraining`, if that came before). A list is a committee: soft
+        labels are the mean of its members' probabilities, the topology is the first
+        one's. Unfitted members differ in their random numbers.
     kd_weight, gtd_weight : float or callable(epoch) -> float
         Weights of the soft labels and of the topology term.
     lsp_weight, gcrd_weight : float
@@ -130,8 +132,17 @@ class TopologyDistillation(AuxiliaryLoss):
     # -- before training -------------------------------------------------------
     def initialize(self):
         """A newly initialised net learns from a newly trained teacher."""
-        self.teacher_net_ = None
+        self.teacher_nets_ = {}
         return super().initialize()
+
+    @property
+    def _members(self) -> list:
+        """The teacher, and the others of a committee."""
+        several = isinstance(self.teacher, list | tuple)
+        members = list(self.teacher) if several else [self.teacher]
+        if not members:
+            raise ValueError("teacher is an empty list: a committee has members")
+        return members
 
     def check(self, net, X=None, y=None) -> None:
         """Refuse settings, data and a teacher that cannot be."""
@@ -142,12 +153,13 @@ class TopologyDistillation(AuxiliaryLoss):
             check_labels(y, student.n_outputs)
         if getattr(self, "resumed_", None) is None:
             with torch.random.fork_rng(devices=[]):
-                given = given_teacher(self.teacher)
-                if given is None:
-                    planned_teacher(self.teacher, net, student)
-                else:
-                    check_fit(given, student)
-                    kept_rows(given, student)
+                models = [
+                    given_teacher(member) or planned_teacher(member, net, student)
+                    for member in self._members
+                ]
+            for model in models:
+                check_fit(model, student)
+            kept_rows(models[0], student)
         stages = self._stages(net)
         if all(stage.done_ for stage in stages):  # or it looks at them itself
             check_seen(X, student)
@@ -189,29 +201,35 @@ class TopologyDistillation(AuxiliaryLoss):
         student = unwrap(net.module_)
         # The student's training draws the same numbers, whatever the teacher.
         with torch.random.fork_rng(devices=[]):
-            teacher = self._find_teacher(net, student, X, y)
-        check_fit(teacher, student)
-        self.teacher_ = teacher.to(net.device).eval().requires_grad_(False)
+            found = self._find_teachers(net, student, X, y)
+        for model in found:
+            check_fit(model, student)
+            model.to(net.device).eval().requires_grad_(False)
+        self.teacher_, *self.others_ = found
         # With positions, too, its nodes are its electrodes in their order (D10).
         self.teacher_.network.selects = True
-        self.kept_ = torch.tensor(kept_rows(teacher, student), device=net.device)
+        kept = kept_rows(self.teacher_, student)
+        self.kept_ = torch.tensor(kept, device=net.device)
         self.net_, self.teacher_graph_ = net, None
         self.step_ = self.__dict__.pop("resumed_step_", 0)
         self.windows_ = getattr(self, "windows_", None)  # of check
-        self.answers_ = TeacherAnswers(self.teacher_)
+        self.answers_ = TeacherAnswers(self.teacher_, others=self.others_)
 
-    def _find_teacher(self, net, student, X, y) -> nn.Module:
-        """A copy of the teacher, so that the original stays as it is."""
-        resumed: nn.Module | None = self.__dict__.pop("resumed_", None)
+    def _find_teachers(self, net, student, X, y) -> list[nn.Module]:
+        """Copies of the members, so that the originals stay as they are."""
+        resumed = self.__dict__.pop("resumed_", None)
         if resumed is not None:
             return resumed
-        given = given_teacher(self.teacher)
-        if given is None:
-            # Once per initialisation: a warm start goes on with the same teacher.
-            if self.teacher_net_ is None:
-                self.teacher_net_ = trained_teacher(self.teacher, net, student, X, y)
-            given = trained_head(unwrap(self.teacher_net_.module_), "the teacher")
-        return copy.deepcopy(given)
+        found, nets = [], self.teacher_nets_
+        for number, member in enumerate(self._members):
+            model = given_teacher(member)
+            if model is None:
+                # Once per initialisation: a warm start goes on with the same teacher.
+                if number not in nets:
+                    nets[number] = trained_teacher(member, net, student, X, y)
+                model = trained_head(unwrap(nets[number].module_), "the teacher")
+            found.append(copy.deepcopy(model))
+        return found
 
     # -- while training --------------------------------------------------------
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
@@ -329,13 +347,15 @@ class TopologyDistillation(AuxiliaryLoss):
         return {
             "step": self.step_,
             **model_state(self.teacher_),
+            "others": [model_state(model) for model in self.others_],
         }
 
     def resume_from(self, state: dict) -> None:
         """Take the teacher as it was: one trained on the fold is not trained again."""
         if not state:
             return
-        self.resumed_ = rebuild_model(state)
+        states = [state, *state.get("others", ())]
+        self.resumed_ = [rebuild_model(one) for one in states]
         self.resumed_step_ = state["step"]
 
     def _detach(self):
@@ -345,9 +365,9 @@ class TopologyDistillation(AuxiliaryLoss):
     def __getstate__(self):
         # The teacher is the user's to keep; a pickled student stays small.
         state = super().__getstate__()
-        for name in ("teacher_", "teacher_net_", "windows_", "net_", "answers_"):
+        for name in ("teacher_", "windows_", "net_", "answers_"):
             state[name] = None
-        return state
+        return {**state, "others_": [], "teacher_nets_": {}}
 
 
 def _is_regression(net) -> bool:

@@ -1,5 +1,6 @@
 """Where a student's teacher comes from: handed over, loaded, or trained in its fold."""
 
+import contextlib
 import copy
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from .hooks import unwrap
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
-from .teachers import check_fit, kept_rows, trained_head
+from .teachers import trained_head
 
 __all__ = ["given_teacher", "held_out", "planned_teacher", "trained_teacher"]
 
@@ -56,14 +57,13 @@ def _arguments(teacher, student) -> dict:
     return {**inherited, "sfreq": given.get("sfreq") or student.sfreq}
 
 
-def planned_teacher(teacher, net, student) -> None:
-    """Refuse an unfitted teacher that will not fit, before it or any is trained.
+def planned_teacher(teacher, net, student) -> nn.Module:
+    """An unfitted teacher's model, to be looked at before it or any other is trained.
 
     Raises
     ------
     ValueError
-        If it does not fit the student, or the one that a pretraining in the same net
-        will make.
+        If it does not fit the model that a pretraining in the same net will make.
     """
     module = teacher.module
     if not isinstance(module, nn.Module):
@@ -76,12 +76,23 @@ def planned_teacher(teacher, net, student) -> None:
         if not any(arguments.get(name) is not None for name in _CHANNELS):
             arguments.setdefault("n_chans", student.n_chans)
         module = module(**arguments)
-    module = unwrap(module)
-    check_fit(module, student)
-    kept_rows(module, student)
-    stage = _stage(net)
+    module, stage = unwrap(module), _stage(net)
     if stage is not None and stage.teacher is not None:
-        StartFrom(stage.planned_teacher(net)).network_for(module)
+        _start(module, stage.planned_teacher(net), student)
+    return module
+
+
+def _start(module, teacher, student) -> StartFrom:
+    """Weights of a pretraining: of its teacher, or of its student for a like model."""
+    first, second = StartFrom(teacher), StartFrom(student)
+    try:
+        first.network_for(module)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            second.network_for(module)
+            return second
+        raise
+    return first
 
 
 def trained_teacher(teacher, net, student, X, y):
@@ -94,11 +105,11 @@ def trained_teacher(teacher, net, student, X, y):
     inherited = _arguments(teacher, student)
     teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
     stage = _stage(net)
-    start = None if stage is None else stage.teacher_
-    if start is not None:
+    if stage is not None and stage.teacher_ is not None:
+        start = _start(planned_teacher(teacher, net, student), stage.teacher_, student)
         callbacks = teacher.callbacks
         callbacks = [] if isinstance(callbacks, str) else list(callbacks or [])
-        teacher.set_params(callbacks=[*callbacks, ("start", StartFrom(start))])
+        teacher.set_params(callbacks=[*callbacks, ("start", start)])
     return teacher.fit(X, y) or teacher  # EEGRegressor.fit returns None
 
 

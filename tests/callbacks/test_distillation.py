@@ -357,10 +357,10 @@ def test_a_warm_start_stacks_no_hooks_and_keeps_its_teacher():
     unfitted = classifier(GCMAETeacher, max_epochs=1)
     net = classifier(callbacks=[("distil", Counting(unfitted))], warm_start=True)
     fit(net)
-    first = dict(net.callbacks_)["distil"].teacher_net_
+    first = dict(net.callbacks_)["distil"].teacher_nets_[0]
     fit(net)
     assert len(calls) == 2 * 2 * 3 and len(net.history) == 4
-    assert dict(net.callbacks_)["distil"].teacher_net_ is first
+    assert dict(net.callbacks_)["distil"].teacher_nets_[0] is first
 
 
 # ------------------------------------------------------------------------ scikit-learn
