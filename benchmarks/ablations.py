@@ -31,6 +31,11 @@ FAMILIES = {
         "GTD, pool": "distil GTD pool",
         "both, pool": "distilled pool",
     },
+    "a committee of five students as the teacher": {
+        "none": "scratch",
+        "labelled windows": "committee",
+        "pool": "committee pool",
+    },
     "pretraining (Table 4)": {
         "none": "scratch",
         "contrast": "pretrain contrast",

@@ -19,7 +19,8 @@ class Recipe:
 
     ``pretrain`` and ``distil`` switch the stages; ``teacher_pretrained`` tells
     whether the teacher was pretrained too; with ``pool`` the teacher is also asked
-    about windows without labels; with ``paper`` every part is its ``paper()``.
+    about windows without labels; with ``paper`` every part is its ``paper()``. With a
+    ``committee`` that many students, each from a start of its own, are the teacher.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe:
     distillation: dict = field(default_factory=dict, hash=False)
     pool: bool = False
     paper: bool = False
+    committee: int = 0
 
     @property
     def is_teacher(self):
@@ -40,13 +42,14 @@ class Recipe:
 
     @property
     def teaches(self):
-        """Whether there is a teacher, in pretraining or after it."""
-        return self.pretrain or self.distil or self.is_teacher
+        """Whether there is a large teacher, in pretraining or after it."""
+        distilled = self.distil and not self.committee
+        return self.pretrain or distilled or self.is_teacher
 
     @property
     def pretrains(self):
         """Whether anything is pretrained."""
-        taught = self.distil or self.is_teacher
+        taught = (self.distil and not self.committee) or self.is_teacher
         return self.pretrain or (taught and self.teacher_pretrained)
 
     def settings(self):
@@ -55,6 +58,8 @@ class Recipe:
         del out["name"]
         if not self.distil:
             del out["pool"]
+        if not self.committee:
+            del out["committee"]
         return {**out, "code": code_digest()}
 
 
@@ -129,6 +134,17 @@ POOL = tuple(
         ("distil GTD", {"distillation": distillation_weights(gtd=1.0)}),
     )
 )
+# The terms that need no topology: members have the student's own electrodes.
+COMMITTEE = tuple(
+    Recipe(
+        name,
+        distil=True,
+        pool=pool,
+        committee=5,
+        distillation={**distillation_weights(kd=1.0), "temperature": 2.0},
+    )
+    for name, pool in (("committee", False), ("committee pool", True))
+)
 PRETRAINING = tuple(
     Recipe(f"pretrain {name}", pretrain=True, pretraining={"objective": name})
     for name in ("contrast", "reconstruction", "sequential")
@@ -145,7 +161,9 @@ BANDS = tuple(
     Recipe(f"band {low:g}-{high:g} Hz", student={"f_min": low, "f_max": high})
     for low, high in ((4.0, 8.0), (8.0, 14.0), (14.0, 30.0))
 )
-ABLATIONS = DISTILLATION + POOL + PRETRAINING + MASKING + CONNECTIVITY + BANDS
+ABLATIONS = (
+    DISTILLATION + POOL + COMMITTEE + PRETRAINING + MASKING + CONNECTIVITY + BANDS
+)
 PAPER = (
     Recipe("paper scratch", paper=True),
     Recipe("paper pretrained", pretrain=True, paper=True),
@@ -204,7 +222,7 @@ def _once(cell, stage, recipe, make):
     people = sorted(split.labelled + split.unlabelled)
     parts = [recipe.teacher, recipe.student, recipe.pretraining, recipe.paper]
     parts += [q.transductive]
-    if stage == "teacher":
+    if stage in ("teacher", "committee"):
         parts += [split.labelled, recipe.teacher_pretrained]
     key = stage, repr([q.task, cell.kept, q.seed, q.fold, people, *parts])
     if key not in cell.shared:
@@ -277,6 +295,23 @@ def fitted_teacher(cell, recipe):
     return _once(cell, "teacher", recipe, make)
 
 
+def fitted_committee(cell, recipe):
+    """Students from scratch that differ in their random numbers alone."""
+
+    def make():
+        from benchmarks.methods import seeded
+
+        X, _, y = cell.labelled("nested")
+        members = []
+        for number in range(recipe.committee):
+            # other numbers than those of the student that they teach
+            with seeded(cell.random_state + 10_000 * (number + 1), cell.device):
+                members.append(_net(cell, scratch_student(cell, recipe)).fit(X, y))
+        return members
+
+    return _once(cell, "committee", recipe, make)
+
+
 def run_recipe(cell, recipe):
     """Give the test people's probabilities and the number of parameters."""
     from benchmarks.methods import count_parameters
@@ -302,7 +337,17 @@ def distillation(cell, recipe):
         people = cell.split.unlabelled
         arguments["unlabelled"], _ = cell.stage("soft labels", people, "nested")
     distil = TopologyDistillation.paper if recipe.paper else TopologyDistillation
-    return distil(fitted_teacher(cell, recipe), **arguments)
+    source = fitted_committee if recipe.committee else fitted_teacher
+    return distil(source(cell, recipe), **arguments)
+
+
+def scratch_student(cell, recipe):
+    """A student with new weights, on the cell's electrodes."""
+    from braindecode_gcmae import GCMAEStudent
+
+    given = student_arguments(recipe)
+    electrodes = list(cell.kept)
+    return GCMAEStudent(electrodes=electrodes, **signal_arguments(cell), **given)
 
 
 def fitted_student(cell, recipe):
@@ -318,6 +363,5 @@ def fitted_student(cell, recipe):
         if folder is not None:
             module = GCMAEStudent.from_pretrained(folder, electrodes=kept, **signal)
         else:
-            given = student_arguments(recipe)
-            module = GCMAEStudent(electrodes=kept, **signal, **given)
+            module = scratch_student(cell, recipe)
         return _net(cell, module, callbacks).fit(X, y)
