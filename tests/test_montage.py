@@ -1,7 +1,9 @@
 """Laws of electrode matching: by name or by position, never by row."""
 
+import re
 import subprocess
 import sys
+import warnings
 
 import mne
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from braindecode_gcmae import GCMAEStudent
 from braindecode_gcmae.montage import (
     PRESETS,
     canonical_name,
@@ -21,6 +24,7 @@ from braindecode_gcmae.montage import (
     retained_and_removed,
     standard_positions,
 )
+from braindecode_gcmae.montage.evidence import CENTRE, angles
 
 # Luu & Ferree 2005: sites of the HydroCel net and their 10-10 equivalents. The first
 # row are landmarks of the warp, the second row is not and checks it.
@@ -206,6 +210,166 @@ def test_names_win_over_meaningless_positions():
     np.testing.assert_array_equal(measured, [ch["loc"][:3] for ch in chs])
     with pytest.raises(ValueError, match="prefer"):
         electrode_positions(chs, prefer="row")
+
+
+# Caps whose names are not, or not all, those of our tables though some look like it.
+OTHER_SYSTEMS = {
+    *("biosemi128", "biosemi160", "biosemi256", "EGI_256", "GSN-HydroCel-32"),
+    *("GSN-HydroCel-64_1.0", "GSN-HydroCel-65_1.0", "GSN-HydroCel-256"),
+    *("GSN-HydroCel-257", "colin27_alphabetic", "colin27_prefixed"),
+    *("standard_alphabetic", "standard_prefixed"),  # before MNE 1.13
+}
+every_cap_of_mne = pytest.mark.parametrize("name", mne.channels.get_builtin_montages())
+
+
+def _cap_of_mne(name):
+    montage = mne.channels.make_standard_montage(name)
+    info = mne.create_info(montage.ch_names, 100.0, "eeg").set_montage(montage)
+    return list(info["chs"])
+
+
+def _in_own_frame(name):
+    """The same cap as its file has it, before it is moved to the head frame."""
+    places = mne.channels.make_standard_montage(name).get_positions()["ch_pos"]
+    return [{"ch_name": n, "kind": "eeg", "loc": p} for n, p in places.items()]
+
+
+@every_cap_of_mne
+def test_names_of_the_tables_count_whatever_the_head_and_frame_measured(name):
+    for chs in (_cap_of_mne(name), _in_own_frame(name), _cap_of_mne(name)[::9]):
+        names = [ch["ch_name"] for ch in chs]
+        by_name = electrode_positions(names)
+        known = np.isfinite(by_name).all(1)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            positions = electrode_positions(chs)
+        if name in OTHER_SYSTEMS:
+            assert len(said) <= 1  # none for the few names that happen to agree
+        else:
+            assert not said
+            np.testing.assert_array_equal(positions[known], by_name[known])
+        measured = [ch["loc"][:3] for ch in chs]
+        np.testing.assert_array_equal(positions[~known], np.array(measured)[~known])
+
+
+@every_cap_of_mne
+def test_an_electrode_is_never_taken_from_where_it_is_not(name):
+    chs = _cap_of_mne(name)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for wanted in montage_preset(19):
+            try:
+                rows = match_electrodes([wanted], chs)
+            except ValueError:
+                continue
+            measured = np.array([chs[row]["loc"][:3] for row in rows])
+            assert angles(electrode_positions([wanted]), measured).max() < 30
+    assert bool(said) == (name in OTHER_SYSTEMS)
+
+
+@every_cap_of_mne
+@pytest.mark.filterwarnings("ignore:.*not measured where")
+def test_a_number_of_the_cap_is_its_own_channel(name):
+    chs = _cap_of_mne(name)
+    numbers = [ch["ch_name"] for ch in chs if re.fullmatch(r"E\d+", ch["ch_name"])]
+    rows = match_electrodes(numbers, chs) if numbers else []
+    assert [chs[row]["ch_name"] for row in rows] == numbers
+
+
+@pytest.mark.parametrize(
+    "name, expected, tolerance",
+    [
+        ("EGI_256", ["E59", "E183"], 0.015),
+        ("GSN-HydroCel-256", ["E59", "E183"], 0.015),
+        ("biosemi256", ["G5", "C27"], 0.015),
+        ("biosemi128", ["D12", "B31"], 0.025),
+    ],
+)
+def test_dense_nets_have_c3_and_c4_where_they_were_measured(name, expected, tolerance):
+    chs = _cap_of_mne(name)
+    with pytest.warns(UserWarning, match="not measured where their names") as said:
+        rows = match_electrodes(["C3", "C4"], chs, tolerance=tolerance)
+    assert len(said) == 1
+    assert [chs[row]["ch_name"] for row in rows] == expected
+    with pytest.warns(
+        UserWarning, match=r"\['[A-Z]1', '[A-Z]2', '[A-Z]\d'\] and \d+ more"
+    ):
+        positions = electrode_positions(chs)
+    np.testing.assert_array_equal(positions, [ch["loc"][:3] for ch in chs])
+    unmeasured = [{"ch_name": ch["ch_name"]} for ch in chs]
+    names = [ch["ch_name"] for ch in chs]
+    np.testing.assert_array_equal(
+        electrode_positions(unmeasured), electrode_positions(names)
+    )
+
+
+def test_a_channel_of_another_system_is_found_by_its_own_entry():
+    chs = _cap_of_mne("biosemi128")
+    kept = [row for row, ch in enumerate(chs) if ch["ch_name"] in ("A1", "C3", "C4")]
+    with pytest.warns(UserWarning, match="8 of 128 channels"):
+        assert match_electrodes([chs[row] for row in kept], chs) == kept
+        with pytest.raises(ValueError, match="'A1'.*measured elsewhere.*nearest"):
+            match_electrodes(["A1"], chs)
+
+
+def test_one_misplaced_channel_is_placed_and_found_where_it_was_measured():
+    chs = make_chs_info(montage_preset(19))
+    names = [ch["ch_name"] for ch in chs]
+    chs[names.index("F3")]["loc"] = make_chs_info(["PO8"])[0]["loc"]
+    with pytest.warns(UserWarning, match=r"^1 of 19 channels.*: \['F3'\]\. What"):
+        positions = electrode_positions(chs)
+    names[names.index("F3")] = "PO8"
+    np.testing.assert_array_equal(positions, electrode_positions(names))
+    with pytest.warns(UserWarning, match="1 of 19"):
+        assert match_electrodes(["PO8", "Cz"], chs) == match_electrodes(
+            ["PO8", "Cz"], names
+        )
+        with pytest.raises(ValueError, match="unknown electrodes.*'F3'"):
+            match_electrodes(["F3"], chs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(8, 64))
+def test_names_count_in_whatever_frame_a_cap_was_measured(seed, n):
+    rng = np.random.default_rng(seed)
+    chs = make_chs_info(rng.permutation(montage_preset(64))[:n].tolist())
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turn[0] *= np.linalg.det(turn)  # no mirror
+    for channel in chs:
+        about_centre = channel["loc"][:3] - CENTRE
+        channel["loc"][:3] = rng.uniform(0.8, 1.1) * turn @ about_centre + CENTRE
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        positions = electrode_positions(chs)
+    expected = electrode_positions([ch["ch_name"] for ch in chs])
+    np.testing.assert_array_equal(positions, expected)
+
+
+def test_left_and_right_exchanged_is_no_other_frame():
+    chs = make_chs_info(montage_preset(64))
+    for channel in chs:
+        channel["loc"][0] *= -1
+    with pytest.warns(UserWarning, match="64 of 64"):
+        positions = electrode_positions(chs)
+    np.testing.assert_array_equal(positions, [ch["loc"][:3] for ch in chs])
+
+
+def test_the_nearer_of_two_channels_is_taken_however_alike_their_distances():
+    chs = _unnamed(["C3", "C4"])
+    for channel, gap in zip(chs, (0.01, -0.00999), strict=True):
+        channel["loc"][:3] = standard_positions()["C3"] + [gap, 0, 0]
+    assert match_electrodes(["C3"], chs) == [1]
+
+
+def test_a_model_warns_once_and_stands_where_its_channels_were_measured():
+    chs = _cap_of_mne("EGI_256")
+    sizes = {"n_outputs": 2, "sfreq": 100, "n_times": 200}
+    with pytest.warns(UserWarning, match="129 of 256 channels") as said:
+        model = GCMAEStudent(chs_info=chs, electrodes=["C3", "C4"], **sizes)
+    assert len([w for w in said if w.category is UserWarning]) == 1
+    assert [ch["ch_name"] for ch in model.node_channels()] == ["E59", "E183"]
+    measured = [chs[row]["loc"][:3] for row in (58, 182)]
+    np.testing.assert_allclose(model.network.positions, measured, atol=1e-7)
 
 
 def test_small_errors_of_digitisation_do_not_matter_but_large_ones_do():

@@ -14,6 +14,7 @@ from torch import nn
 from ..models import CheckpointError
 from ..models.checkpoint import replace_file
 from .describe import DescribedCallback
+from .fingerprint import check_run, fingerprint
 from .hooks import check_all, unwrap
 
 __all__ = ["ResumableCheckpoint"]
@@ -43,6 +44,16 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     finished is not done again; with a larger ``max_epochs`` it goes on. With several
     processes the first one writes, and any number of them can go on.
 
+    One folder is for one run. Each fit of a cross-validation or a grid search
+    (``cross_val_score``, ``GridSearchCV``) is a run of its own: give it a folder of its
+    own, or leave this callback out. The file tells which run it is of, and any other
+    is refused: one with other windows, labels or groups, another module, criterion,
+    optimiser, learning rate or batch size, or other arguments of the callbacks. Of
+    windows on disk a few are read for that. More epochs, another device, other loaders,
+    other initial weights (another seed of torch) and skorch's loggers make no other
+    run. Callbacks of your own may train or only watch: where they differ, a warning
+    says so.
+
     Parameters
     ----------
     folder : str or Path
@@ -53,7 +64,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     Raises
     ------
     CheckpointError
-        If the file is damaged, or belongs to another net.
+        If the file is damaged, or belongs to another net or another run. Also if it
+        was written by a version that did not note the run: it could be of any.
     ValueError
         If another callback of this package comes before it.
     """
@@ -84,6 +96,9 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self.state_ = self.replay_ = None
         self.epoch_over_ = False
         self.begin_ = _random_state()
+        others = [(n, c) for n, c in net.callbacks_ if c is not self]
+        self.run_ = fingerprint(net, X, y, others)
+        _restore_random_state(self.begin_)
         if self.file.exists():
             self._begin_again(net)
         check_all(self, net, X, y)
@@ -93,7 +108,9 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         _wait_for_all()
 
     def _begin_again(self, net) -> None:
-        self.state_ = state = self._read(net)
+        state = self._read(net)
+        check_run(self.file, state.get("run"), self.run_)
+        self.state_ = state
         self.begin_ = state["random_at_begin"]
         try:
             # Validation splits that follow are drawn as they were.
@@ -159,6 +176,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         state = {
             "format": _FORMAT,
             "module": type(unwrap(net.module_)).__name__,
+            "run": self.run_,
             "tensors": _tensors(net),
             "history": json.dumps(rows, default=_plain),
             "partial": None if partial is None else json.dumps(partial, default=_plain),
@@ -189,7 +207,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             raise CheckpointError(f"{self.file} is damaged: {error}") from error
         if not isinstance(state, dict) or state.get("format") != _FORMAT:
             raise CheckpointError(f"{self.file} has another format than {_FORMAT}")
-        for part, kind in _PARTS.items():
+        parts = {**_PARTS, "run": dict} if "run" in state else _PARTS  # not in old ones
+        for part, kind in parts.items():
             if not isinstance(state.get(part), kind):
                 raise CheckpointError(f"{self.file} is damaged: it has no {part}")
         module = type(unwrap(net.module_)).__name__

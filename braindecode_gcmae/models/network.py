@@ -17,7 +17,9 @@ from ..features import (
 )
 from ..graph import FreeGraph
 from ..masking import MaskToken, failing_electrodes
-from ..montage import MATCH_TOLERANCE, electrode_positions, match_electrodes
+from ..montage import MATCH_TOLERANCE
+from ..montage.evidence import weigh
+from ..montage.matching import find_rows
 
 __all__ = ["ElectrodeGraphNetwork"]
 
@@ -363,8 +365,9 @@ def _place(channels, electrodes) -> tuple[list[int], Tensor]:
             )
         positions = np.full((channels, 3), np.nan)
         return list(range(channels)), torch.as_tensor(positions, dtype=torch.float32)
+    cap = weigh(channels)  # silently: who looked at the channels before has warned
     rows = list(range(len(channels)))
     if electrodes is not None:
-        rows = [int(row) for row in match_electrodes(electrodes, channels)]
-    positions = electrode_positions(channels)[rows]
+        rows = find_rows(electrodes, cap)
+    positions = cap.positions[rows]
     return rows, torch.as_tensor(positions, dtype=torch.float32)

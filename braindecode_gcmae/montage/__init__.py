@@ -1,7 +1,8 @@
 """Who is which electrode: names, aliases, positions, subsets and presets.
 
-Electrodes are matched by name or by position, never by row. Positions are metres
-in MNE's head frame and ship with the package as two tables in ``data/``:
+Electrodes are matched by name or by position, never by row. A name counts unless its
+channel was measured elsewhere on the head: BioSemi-128 has a C3, too. Positions are
+metres in MNE's head frame and ship with the package as two tables in ``data/``:
 
 - ``ten_five.csv``: the 10-05 system, from MNE's template on its own fiducials;
 - ``hydrocel.csv``: E1..E128 of the EGI HydroCel net, from MNE's template, warped to

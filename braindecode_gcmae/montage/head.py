@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from braindecode_gcmae.montage.evidence import CENTRE
 from braindecode_gcmae.montage.matching import electrode_positions
 
 __all__ = ["HEAD_RADIUS", "draw_montage", "project_positions"]
 
 HEAD_RADIUS = 0.095  # metres: the circle that MNE draws
 _EDGE = np.deg2rad(105)
-_CENTRE = np.array([0.0, 0.015, 0.044])  # metres: of the sphere fitted to 10-10
 _KEPT, _LEFT_OUT = "#0072B2", "0.75"
 
 
@@ -31,7 +31,7 @@ def project_positions(positions: np.ndarray) -> np.ndarray:
     ndarray, shape (N, 2)
         Metres: right, front.
     """
-    x, y, z = (np.asarray(positions, dtype=float).reshape(-1, 3) - _CENTRE).T
+    x, y, z = (np.asarray(positions, dtype=float).reshape(-1, 3) - CENTRE).T
     across = np.hypot(x, y)
     radius = HEAD_RADIUS * np.arctan2(across, z) / _EDGE
     scale = radius / np.where(across > 0, across, 1.0)

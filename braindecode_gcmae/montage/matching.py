@@ -1,59 +1,29 @@
 """Positions of electrodes, and which row of a recording holds which electrode."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 import numpy as np
 
+from braindecode_gcmae.montage.evidence import (
+    CONTRADICTION,
+    Evidence,
+    angles,
+    as_list,
+    measured_positions,
+    name_of,
+    tabulated_positions,
+    warn_contradicted,
+    weigh,
+)
 from braindecode_gcmae.montage.names import canonical_name, table
 
 # Metres: half of what separates neighbours on a 64-electrode cap.
 MATCH_TOLERANCE = 0.015
 _COINCIDENT = 1e-4  # metres: two electrodes cannot be this close
 _FIFFV_EEG_CH = 2
-
-
-def _as_list(channels: Iterable, argument: str) -> list:
-    """Check that ``channels`` is a sequence of names or of chs_info entries."""
-    if isinstance(channels, (str, dict)):
-        raise TypeError(
-            f"{argument} must be a list of names or of chs_info entries, got "
-            f"{channels!r}; a preset is turned into names by montage_preset(...)"
-        )
-    return list(channels)
-
-
-def _name(channel: str | Mapping) -> str:
-    if isinstance(channel, str):
-        return channel
-    try:
-        return channel["ch_name"]
-    except (KeyError, TypeError, IndexError):
-        raise TypeError(
-            "an electrode is a name or a chs_info entry with 'ch_name', "
-            f"got {channel!r}"
-        ) from None
-
-
-def _measured(channel: str | Mapping) -> np.ndarray:
-    """Return the position stored in a chs_info entry, NaN if there is none."""
-    unknown = np.full(3, np.nan)
-    loc = None if isinstance(channel, str) else channel.get("loc")
-    if loc is None:
-        return unknown
-    loc = np.asarray(loc, dtype=float).ravel()[:3]
-    if loc.size < 3 or not np.isfinite(loc).all() or not loc.any():
-        return unknown  # MNE writes NaN where it does not know, others write zeros
-    return loc
-
-
-def _tabulated(channel: str | Mapping) -> np.ndarray:
-    name = canonical_name(_name(channel))
-    position = table("ten_five").get(name)
-    if position is None:
-        position = table("hydrocel").get(name)
-    return np.full(3, np.nan) if position is None else position
 
 
 def electrode_positions(channels: Iterable, *, prefer: str = "name") -> np.ndarray:
@@ -65,22 +35,31 @@ def electrode_positions(channels: Iterable, *, prefer: str = "name") -> np.ndarr
         Names, or chs_info entries (``ch_name``, optionally ``loc`` in metres).
     prefer : {"name", "loc"}
         What counts where both are known: the tabulated position of the name (the same
-        for every recording; the default) or the measured ``loc[:3]``.
+        for every recording; the default) or the measured ``loc[:3]``. A name that is
+        contradicted by its ``loc`` never counts.
 
     Returns
     -------
     ndarray (N, 3)
         Metres in the head frame; NaN rows where nothing is known. A ``loc`` that is
         absent, not finite or all zero counts as unknown.
+
+    Warns
+    -----
+    UserWarning
+        If names are contradicted: more than 30 degrees, at the centre of the head,
+        from where the channels were measured.
     """
     if prefer not in ("name", "loc"):
         raise ValueError(f"prefer must be 'name' or 'loc', got {prefer!r}")
-    sources = [_tabulated, _measured] if prefer == "name" else [_measured, _tabulated]
-    rows = []
-    for channel in _as_list(channels, "channels"):
-        first, second = (source(channel) for source in sources)
-        rows.append(second if np.isnan(first).any() else first)
-    return np.array(rows, dtype=float).reshape(-1, 3)
+    channels = as_list(channels, "channels")
+    if prefer == "name":
+        evidence = weigh(channels)
+        warn_contradicted(evidence)
+        return evidence.positions
+    measured = measured_positions(channels)
+    unknown = np.isnan(measured).any(1)
+    return np.where(unknown[:, None], tabulated_positions(channels), measured)
 
 
 def require_positions(channels: Iterable, purpose: str) -> np.ndarray:
@@ -103,9 +82,9 @@ def require_positions(channels: Iterable, purpose: str) -> np.ndarray:
     ValueError
         If a position is unknown or two electrodes coincide.
     """
-    channels = _as_list(channels, "channels")
+    channels = as_list(channels, "channels")
     positions = electrode_positions(channels)
-    names = [_name(channel) for channel in channels]
+    names = [name_of(channel) for channel in channels]
     lost = [n for n, p in zip(names, positions, strict=True) if np.isnan(p).any()]
     if lost:
         raise ValueError(
@@ -140,7 +119,7 @@ def make_chs_info(names: Iterable[str]) -> list[dict]:
     ValueError
         If a name occurs twice.
     """
-    names = [_name(name) for name in _as_list(names, "names")]
+    names = [name_of(name) for name in as_list(names, "names")]
     _refuse_duplicates(names, "names")
     chs_info = []
     for name, position in zip(names, electrode_positions(names), strict=True):
@@ -183,7 +162,12 @@ def nearest_electrodes(
         Metres, infinite where unknown.
     """
     positions = np.asarray(positions, dtype=float).reshape(-1, 3)
-    candidates = electrode_positions(chs_info)
+    return _nearest(positions, electrode_positions(chs_info))
+
+
+def _nearest(
+    positions: np.ndarray, candidates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     if len(candidates) == 0:
         return np.full(len(positions), -1), np.full(len(positions), np.inf)
     gaps = _distances(positions, candidates)
@@ -196,49 +180,79 @@ def _is_eeg(channel: str | Mapping) -> bool:
     return kind == _FIFFV_EEG_CH or str(kind).lower() == "eeg"
 
 
-def _match_by_name(name: str, there: list[str]) -> int:
-    """Return the row that carries this name, -1 if there is none."""
-    if there.count(name) == 1:  # as spelled: also tells "Fp1-A1" from "Fp1-A2"
-        return there.index(name)
+def _match_by_name(name: str, there: list[str], usable: np.ndarray) -> int:
+    """Return the usable row that carries this name, -1 if there is none."""
+    if there.count(name) == 1 and usable[there.index(name)]:
+        return there.index(name)  # as spelled: also tells "Fp1-A1" from "Fp1-A2"
     key = canonical_name(name).lower()
-    rows = [i for i, other in enumerate(there) if canonical_name(other).lower() == key]
+    alike = [canonical_name(other).lower() == key for other in there]
+    rows = np.flatnonzero(usable & np.array(alike, dtype=bool))
     if len(rows) > 1:
         raise ValueError(
             f"electrode {name!r} occurs {len(rows)} times among the channels: "
             f"{[there[i] for i in rows]}; keep or rename one of them"
         )
-    return rows[0] if rows else -1
+    return int(rows[0]) if len(rows) else -1
+
+
+def _means_the_same(row: int, wanted: Evidence, cap: Evidence) -> np.ndarray:
+    """Say for which channels one name means one place in both lists.
+
+    A contradicted name is worth nothing, unless both were measured in one direction:
+    a channel of such a cap is still found by its own chs_info entry. And a number
+    ("E39"), given without a place, is that of the cap itself: who asks has read it
+    there. "C3" is a place first.
+    """
+    apart = angles(wanted.measured[row], cap.measured)  # NaN, hence False: unknown
+    same = ~(wanted.wrong[row] | cap.wrong) | (apart <= CONTRADICTION)
+    name, bare = wanted.names[row], np.isnan(wanted.measured[row]).any()
+    if bare and re.fullmatch(r"E\d+", name):
+        return same | np.array([other == name for other in cap.names])
+    return same
+
+
+def _ten_five(electrodes: Evidence) -> np.ndarray:
+    """Say which electrodes have a 10-05 name that counts."""
+    names = [canonical_name(name) for name in electrodes.names]
+    listed = [name in table("ten_five") for name in names]
+    return np.array(listed, dtype=bool) & ~electrodes.wrong
 
 
 def _match_by_position(
-    name: str, position: np.ndarray, chs_info: list, tolerance: float
+    row: int, wanted: Evidence, cap: Evidence, tolerance: float
 ) -> int:
-    """Return the row within ``tolerance`` of ``position``, -1 if there is none."""
-    gaps = _distances(position[None], electrode_positions(chs_info))[0]
-    if canonical_name(name) in table("ten_five"):
+    """Return the row of ``cap`` within ``tolerance``, -1 if there is none."""
+    gaps = _distances(wanted.positions[[row]], cap.positions)[0]
+    if _ten_five(wanted)[row]:
         # Two different 10-05 names are two different places, however close.
-        labels = [canonical_name(_name(channel)) for channel in chs_info]
-        gaps[[label in table("ten_five") for label in labels]] = np.inf
-    gaps[[not _is_eeg(channel) for channel in chs_info]] = np.inf
+        gaps[_ten_five(cap)] = np.inf
+    gaps[[not _is_eeg(channel) for channel in cap.channels]] = np.inf
     if not gaps.size or gaps.min() > tolerance:
         return -1
-    rows = np.flatnonzero(gaps < gaps.min() + _COINCIDENT)
+    nearest = int(gaps.argmin())
+    beside = _distances(cap.positions[[nearest]], cap.positions)[0]
+    rows = np.flatnonzero((beside < _COINCIDENT) & (gaps <= tolerance))
     if len(rows) > 1:
         raise ValueError(
-            f"electrode {name!r} is matched by position, and these channels coincide "
-            f"there: {[_name(chs_info[i]) for i in rows]}"
+            f"electrode {wanted.names[row]!r} is matched by position, and these "
+            f"channels coincide there: {[cap.names[i] for i in rows]}"
         )
-    return int(rows[0])
+    return nearest
 
 
-def _advice(name: str, position: np.ndarray, chs_info: list) -> str:
-    there = [_name(channel) for channel in chs_info]
-    keys = {canonical_name(other).lower(): other for other in there}
+def _advice(name: str, position: np.ndarray, cap: Evidence) -> str:
+    keys = {
+        canonical_name(other).lower(): other
+        for other, wrong in zip(cap.names, cap.wrong, strict=True)
+        if not wrong
+    }
     similar = get_close_matches(canonical_name(name).lower(), keys, n=1, cutoff=0.5)
     hints = [f"similar name {keys[key]!r}" for key in similar]
-    (row,), (gap,) = nearest_electrodes(position, chs_info)
+    if name in cap.names and cap.wrong[cap.names.index(name)]:
+        hints.append("the channel of this name was measured elsewhere")
+    (row,), (gap,) = _nearest(position[None], cap.positions)
     if row >= 0:
-        hints.append(f"nearest by position {there[row]!r}, {1e3 * gap:.0f} mm away")
+        hints.append(f"nearest by position {cap.names[row]!r}, {1e3 * gap:.0f} mm away")
     return f"{name!r} ({'; '.join(hints) or 'nothing similar, position unknown'})"
 
 
@@ -250,7 +264,9 @@ def match_electrodes(
     An electrode is found by its name or an alias of it (:func:`canonical_name`), else
     by position: the nearest EEG channel within ``tolerance``, where at least one of the
     two is no 10-05 name (EGI numbers, free names with a measured ``loc``). A name wins
-    over ``loc``.
+    over ``loc``, unless the two contradict each other (:func:`electrode_positions`):
+    such a channel is found by position, or by its own chs_info entry. The numbers of an
+    EGI net ("E39") are those of the cap where it has them.
 
     Parameters
     ----------
@@ -271,22 +287,35 @@ def match_electrodes(
     ValueError
         If an electrode is unknown, asked for twice, ambiguous among the channels, or
         if two of them fall on one channel. The message names it and the nearest one.
+
+    Warns
+    -----
+    UserWarning
+        If names of channels are contradicted.
     """
-    wanted, chs_info = _as_list(names, "names"), _as_list(chs_info, "chs_info")
-    names = [_name(electrode) for electrode in wanted]
-    there = [_name(channel) for channel in chs_info]
+    cap = weigh(as_list(chs_info, "chs_info"))
+    warn_contradicted(cap)
+    return find_rows(names, cap, tolerance)
+
+
+def find_rows(
+    names: Iterable, cap: Evidence, tolerance: float = MATCH_TOLERANCE
+) -> list[int]:
+    """Find electrodes as :func:`match_electrodes` does, without a warning."""
+    wanted = weigh(as_list(names, "names"))
+    names, there = wanted.names, cap.names
     if not names:
         raise ValueError("names is empty: at least one electrode is needed")
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be a distance in metres, got {tolerance!r}")
     _refuse_duplicates(names, "names")
-    rows, unknown, positions = [], [], electrode_positions(wanted)
-    for name, position in zip(names, positions, strict=True):
-        row = _match_by_name(name, there)
+    rows, unknown = [], []
+    for i, (name, position) in enumerate(zip(names, wanted.positions, strict=True)):
+        row = _match_by_name(name, there, _means_the_same(i, wanted, cap))
         if row < 0:
-            row = _match_by_position(name, position, chs_info, tolerance)
+            row = _match_by_position(i, wanted, cap, tolerance)
         if row < 0:
-            unknown.append(_advice(name, position, chs_info))
+            unknown.append(_advice(name, position, cap))
         rows.append(row)
     if unknown:
         raise ValueError(
@@ -322,7 +351,7 @@ def retained_and_removed(
     removed : list of int
         All other rows, ascending.
     """
-    channels = _as_list(channels, "channels")
+    channels = as_list(channels, "channels")
     retained = match_electrodes(kept, channels, tolerance=tolerance)
     gone = set(range(len(channels))) - set(retained)
     return retained, sorted(gone)
