@@ -3,6 +3,7 @@
 No addresses, no order of a set, and nothing of where, how fast and how loudly it runs.
 """
 
+import contextlib
 import functools
 import inspect
 import random
@@ -58,8 +59,8 @@ _HOW = {
 def fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
     """Tell a run from every other, by data, parameters and callbacks.
 
-    Sets the global random states, so that windows augmented at random are the same
-    ones each time: whoever calls puts them back.
+    Windows augmented at random are the same ones each time, and no random state is
+    another afterwards.
 
     Parameters
     ----------
@@ -75,9 +76,26 @@ def fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
         ``"run"``: what makes another run of it; ``"foreign"``: callbacks of users,
         of which nobody knows whether they train or only watch. Both by name.
     """
-    torch.default_generator.manual_seed(0)
-    np.random.seed(0)
-    random.seed(0)
+    with _known_numbers():
+        return _fingerprint(net, X, y, callbacks)
+
+
+@contextlib.contextmanager
+def _known_numbers():
+    """The same random numbers whenever it is entered; those of before come after."""
+    old, numpy_old = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            random.setstate(random.Random(0).getstate())
+            np.random.set_state(np.random.RandomState(0).get_state())
+            yield
+    finally:
+        random.setstate(old)
+        np.random.set_state(numpy_old)
+
+
+def _fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
     data = {"data": X, "labels": y, **getattr(net, "fit_metadata_", {})}
     if isinstance(X, UnlabelledWindows):
         data["groups"] = X.ids
