@@ -3,11 +3,12 @@
     python -m benchmarks.starts            # 8 starts; half an hour on a core
     python -m benchmarks.starts --table
 
-Folds, people, windows and budget are those of the first seed of the main study, ten
-people with labels; only the random numbers differ (initial weights, order of windows,
-dropout). A start is scored over all 20 people, so the SD over starts is the error of
-such a score that no interval over people holds; a difference of two single runs has
-1.4 times as much. *Averaged* decides by the mean of the probabilities of all starts.
+Folds, people, windows and budget are those of the main study, ten people with labels;
+within a seed only the random numbers differ (initial weights, order of windows,
+dropout). A start is scored over all 20 people, so the SD over starts, pooled over
+seeds, is the error of such a score that no interval over people holds; a difference of
+two single runs has 1.4 times as much. *Averaged* decides by the mean of the
+probabilities of all starts.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from benchmarks.protocol import N_FOLDS
 from benchmarks.rows import RESULTS, append, description, line, read_cells
 
 log = logging.getLogger("benchmarks")
-COLUMNS = "electrodes method fold start person score n_rows device code".split()
-CELL = "electrodes method fold n_rows device code".split()
+COLUMNS = "electrodes method seed fold start person score n_rows device code".split()
+CELL = "electrodes method seed fold n_rows device code".split()
 TASK, SETS, NETWORKS = "left-right", ("motor-8", "headband-8"), ("scratch", "EEGNet")
 AVERAGED = "averaged"
 
@@ -59,6 +60,7 @@ def fold_rows(cell, method, n_starts):
     place = {
         "electrodes": cell.question.electrodes,
         "method": method.name,
+        "seed": cell.question.seed,
         "fold": cell.question.fold,
         "n_rows": len(found) * len(cell.split.test),
         "device": cell.device,
@@ -75,58 +77,64 @@ def read(path):
     """Rows of finished cells; of a cell under two states of the code the last."""
     found = {}
     for row in read_cells(path, cell=CELL, row=("start", "person"), size="n_rows"):
-        place = row["electrodes"], row["method"], row["fold"], row["start"]
-        found[(*place, row["person"])] = row
+        place = "electrodes", "method", "seed", "fold", "start", "person"
+        found[tuple(row[column] for column in place)] = row
     return list(found.values())
 
 
-def run(windows, n_starts, path, *, sets=SETS, networks=NETWORKS, device="cpu"):
-    """Add the folds that are missing."""
-    for electrodes, name, fold in product(sets, networks, range(N_FOLDS)):
+def run(windows, n_starts, path, *, asked, device="cpu"):
+    """Add the folds that are missing; ``asked`` are (set, network, seed)."""
+    for (electrodes, name, seed), fold in product(asked, range(N_FOLDS)):
         method, budget = METHODS[name], Budget()
-        question = Question(TASK, electrodes, name, "few", fold, 0)
+        question = Question(TASK, electrodes, name, "few", fold, seed)
         cell = Cell.build(windows, question, budget, device=device)
         code = code_digest() if "code" in method.settings else ""
         n_rows = (n_starts + 1) * len(cell.split.test)
-        place = electrodes, name, str(fold), str(n_rows), device, code
+        place = electrodes, name, str(seed), str(fold), str(n_rows), device, code
         done = {tuple(row[column] for column in CELL) for row in read(path)}
         if place not in done:
             append(path, fold_rows(cell, method, n_starts), COLUMNS)
-            log.info("%s %s fold %d/%d", electrodes, name, fold + 1, N_FOLDS)
+            where = electrodes, name, seed, fold + 1, N_FOLDS
+            log.info("%s %s seed %d fold %d/%d", *where)
 
 
 def by_start(rows, electrodes, method):
-    """Start -> mean over the people, where each of them has been tested."""
+    """Seed -> start -> mean over the people, where each of them has been tested."""
     own = [r for r in rows if (r["electrodes"], r["method"]) == (electrodes, method)]
     found = {}
     for row in own:
-        found.setdefault(row["start"], {})[row["person"]] = float(row["score"])
-    most = max(map(len, found.values()), default=0)
+        starts = found.setdefault(row["seed"], {})
+        starts.setdefault(row["start"], {})[row["person"]] = float(row["score"])
+    most = max((len(p) for s in found.values() for p in s.values()), default=0)
     return {
-        k: float(np.mean([*p.values()])) for k, p in found.items() if len(p) == most
+        seed: {start: float(np.mean([*p.values()])) for start, p in starts.items()}
+        for seed, starts in found.items()
+        if all(len(p) == most for p in starts.values())
     }
 
 
 HEAD = (
-    *("network", "electrodes", "starts", "mean %"),
-    *("SD over starts", "lowest to highest", "averaged %"),
+    *("network", "electrodes", "seeds", "starts", "mean %", "SD over starts"),
+    *("lowest to highest", "averaged %"),
 )
 
 
 def table(rows):
     """Lines of the table: a network on an electrode set in each."""
     lines = [line(HEAD), line(["---", "---", *["---:"] * (len(HEAD) - 2)])]
-    for electrodes, method in dict.fromkeys(
-        (r["electrodes"], r["method"]) for r in rows
-    ):
-        means = by_start(rows, electrodes, method)
-        averaged = 100 * means.pop(AVERAGED)
-        single = 100 * np.array(list(means.values()))
+    places = dict.fromkeys((r["electrodes"], r["method"]) for r in rows)
+    for electrodes, method in places:
+        seeds = by_start(rows, electrodes, method)
+        averaged = [100 * starts.pop(AVERAGED) for starts in seeds.values()]
+        single = 100 * np.array([list(starts.values()) for starts in seeds.values()])
+        if not single.size:
+            continue
+        spread = np.sqrt(single.var(1, ddof=1).mean())
         name = "student, scratch" if method == "scratch" else method
-        cells = [name, electrodes.replace("-", " "), str(len(single))]
-        cells += [f"{single.mean():.1f}", f"{single.std(ddof=1):.1f}"]
-        cells += [f"{single.min():.1f} to {single.max():.1f}", f"{averaged:.1f}"]
-        lines.append(line(cells))
+        cells = [name, electrodes.replace("-", " "), *map(str, single.shape)]
+        cells += [f"{single.mean():.1f}", f"{spread:.1f}"]
+        cells += [f"{single.min():.1f} to {single.max():.1f}"]
+        lines.append(line([*cells, f"{np.mean(averaged):.1f}"]))
     return lines
 
 
@@ -141,6 +149,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.starts")
     parser.add_argument("--starts", type=int, default=8)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--electrodes", nargs="+", default=list(SETS))
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--windows", help="what benchmarks.run prepare wrote")
@@ -156,8 +166,10 @@ def main(arguments=None):
 
         torch.set_num_threads(options.threads)
         windows = load_or_prepare(TASK, path=options.windows)
-        asked = {"networks": options.networks, "device": options.device}
-        run(windows, options.starts, options.out, **asked)
+        seeds = range(options.seeds)
+        asked = list(product(options.electrodes, options.networks, seeds))
+        what = {"asked": asked, "device": options.device}
+        run(windows, options.starts, options.out, **what)
     options.out.with_suffix(".md").write_text(markdown(read(options.out)))
 
 

@@ -10,8 +10,9 @@ would deliver it, with a decision every 100 ms.
 # %%
 # A student for eight electrodes
 # ------------------------------
-# Simulated motor imagery of twelve people, one of whom will wear the cap again. In
-# earnest the student is pretrained and distilled first; the export is the same.
+# Simulated motor imagery of twelve people, one of whom will wear the cap again, each
+# recording aligned. In earnest the student is pretrained and distilled first; the
+# export is the same.
 
 import tempfile
 import time
@@ -24,15 +25,18 @@ from braindecode import EEGClassifier
 
 from braindecode_gcmae import (
     GCMAEStudent,
+    RecordingAlignment,
     SimulatedEEG,
     StreamingClassifier,
     export_onnx,
     montage_preset,
 )
+from braindecode_gcmae.alignment import StreamingAlignment
 
 cap = {"channels": montage_preset("motor-8"), "sfreq": 100, "trial_seconds": 2}
 first = SimulatedEEG(n_subjects=12, n_trials=40, **cap)
 X, y, subject = first.windows()
+X = RecordingAlignment().transform(X, groups=subject).astype(np.float32)
 torch.manual_seed(0)
 net = EEGClassifier(
     GCMAEStudent,
@@ -61,7 +65,7 @@ files = {
         net.module_, folder / "student-int8.onnx", classes=classes, int8=True
     ),
 }
-window = X[:1].astype(np.float32)
+window = X[:1]
 expected = net.predict_proba(window)
 for name, file in files.items():
     gap = np.abs(StreamingClassifier(file).predict(window) - expected).max()
@@ -70,7 +74,8 @@ for name, file in files.items():
 # %%
 # Sample by sample
 # ----------------
-# The stream keeps the last window in a ring and knows when a decision is due. One
+# The stream keeps the last window in a ring and knows when a decision is due. What the
+# student was trained on was aligned, so the stream is, by what it has seen so far. One
 # electrode comes off on the way: its samples are then NaN, a missing electrode and no
 # error.
 
@@ -80,7 +85,7 @@ raw = second.raw(wearer, session=1)
 signal = raw.get_data(units="uV").astype(np.float32)
 signal[2, int(lost_at * second.sfreq) :] = np.nan
 
-stream = StreamingClassifier(files["float32"], step=0.1)
+stream = StreamingClassifier(files["float32"], step=0.1, align=StreamingAlignment())
 decisions, delays = [], []
 for sample in signal.T:
     start = time.perf_counter()

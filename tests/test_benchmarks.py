@@ -374,6 +374,32 @@ def test_stages_that_a_method_lacks_do_not_make_it_another_cell():
         assert changed[name] == (True, True), name
 
 
+def test_a_committee_is_made_of_students_that_differ_and_is_made_once(monkeypatch):
+    from benchmarks import ours
+
+    fitted = []
+
+    class Net:
+        def __init__(self, cell, module):
+            self.first = float(module.network.embed.weight[0, 0])
+
+        def fit(self, X, y):
+            fitted.append(self)
+            return self
+
+    monkeypatch.setattr(ours, "_net", Net)
+    recipe = next(r for r in ours.COMMITTEE if not r.pool)
+    cell = make_cell()
+    members = ours.fitted_committee(cell, recipe)
+    assert len(members) == len(fitted) == recipe.committee
+    assert len({member.first for member in members}) == recipe.committee
+    assert ours.fitted_committee(cell, recipe) is members
+    assert not recipe.teaches and not recipe.pretrains
+    settings = methods.METHODS["committee"].describe(cells.Budget())
+    assert settings["committee"] == 5 and "teacher_size" not in settings
+    assert "committee" not in methods.METHODS["distilled"].describe(cells.Budget())
+
+
 def test_a_network_trained_on_another_device_is_another_cell():
     budget = cells.Budget()
     for name in ("EEGNet", "scratch", "both"):

@@ -1,8 +1,8 @@
 """Re-centring of recordings without labels, before the net.
 
 Electrodes, caps and people differ in how sources mix into channels; the mean covariance
-of a recording carries most of that difference. Dividing it out needs no label and is
-worth more than any electrode.
+of a recording carries most of that difference. Dividing it out needs no label, and on
+PhysioNet's motor imagery it helped more than adding electrodes did.
 """
 
 from braindecode_gcmae.alignment.formulas import (

@@ -1,0 +1,74 @@
+"""How much of a score is the run: starts differ in random numbers alone."""
+
+import numpy as np
+import pytest
+from test_benchmarks import make_windows
+
+from benchmarks import cells, starts
+from benchmarks.methods import METHODS, Method, Outcome
+
+
+def guess(cell):
+    """A method whose decisions depend on the cell's random state alone."""
+    n = len(cell.windows.rows(cell.split.test))
+    p = np.random.default_rng(cell.random_state).random(n)
+    return Outcome(np.stack([p, 1 - p], 1))
+
+
+GUESS = Method("guess", guess, {"code": "c0de"})
+
+
+def cell(fold=0):
+    question = cells.Question("left-right", "motor-8", "guess", "few", fold, 0)
+    return cells.Cell.build(make_windows(), question, cells.Budget())
+
+
+def test_starts_differ_and_come_again_and_one_is_the_cell_itself():
+    rows = starts.fold_rows(cell(), GUESS, 3)
+    assert rows == starts.fold_rows(cell(), GUESS, 3)
+    scores = {start: [] for start in ("0", "1", "2", starts.AVERAGED)}
+    for row in rows:
+        scores[row["start"]].append(row["score"])
+    assert len({tuple(values) for values in scores.values()}) == 4
+    alone = cell()
+    where = alone.windows.rows(alone.split.test)
+    own = starts.scores(
+        guess(alone).probability, alone.windows.y[where], alone.windows.person[where]
+    )
+    assert [float(s) for s in scores["0"]] == pytest.approx(
+        list(own.values()), abs=1e-6
+    )
+
+
+def test_the_average_decides_by_the_mean_probability():
+    probability = [np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([[0.2, 0.8]] * 2)]
+    y, person = np.array([0, 1]), np.array([1, 1])
+    assert starts.scores(np.mean(probability, 0), y, person) == {1: 1.0}
+
+
+def test_a_method_with_a_shared_stage_is_refused():
+    with pytest.raises(ValueError, match="stages that runs would share"):
+        starts.fold_rows(cell(), METHODS["distilled"], 2)
+
+
+def test_cells_are_run_once_and_the_table_pools_the_spread_over_seeds(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(METHODS, "guess", GUESS)
+    monkeypatch.setattr(starts, "code_digest", lambda: "c0de")
+    path, asked = (
+        tmp_path / "starts.csv",
+        [("motor-8", "guess", seed) for seed in (0, 1)],
+    )
+    starts.run(make_windows(), 3, path, asked=asked)
+    text = path.read_text()
+    starts.run(make_windows(), 3, path, asked=asked)
+    assert path.read_text() == text
+    rows = starts.read(path)
+    seeds = starts.by_start(rows, "motor-8", "guess")
+    single = [[100 * s[str(k)] for k in range(3)] for s in seeds.values()]
+    spread = np.sqrt(np.mean([np.var(s, ddof=1) for s in single]))
+    cells_ = starts.table(rows)[-1].split(" | ")
+    assert cells_[2:4] == ["2", "3"]
+    assert cells_[4:6] == [f"{np.mean(single):.1f}", f"{spread:.1f}"]
+    assert "guess | motor 8" in starts.markdown(rows)
