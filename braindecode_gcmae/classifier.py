@@ -6,8 +6,8 @@ import mne
 from braindecode import EEGClassifier
 from torch.utils.data import Dataset
 
+from .callbacks.checks import check_labels, check_seen
 from .callbacks.hooks import unwrap
-from .callbacks.teachers import check_labels, check_seen
 
 __all__ = ["GCMAEClassifier"]
 

@@ -281,7 +281,7 @@ def test_an_untrained_stack_passes_the_nodes_through_and_can_start_to_learn(kind
 
 
 @every_encoder
-def test_encoders_script(kind):
+def test_scripted_encoders_are_the_eager_ones(kind):
     encoder = encoder_of(kind)
     scripted = torch.jit.script(encoder)
     parts = window()

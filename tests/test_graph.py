@@ -672,7 +672,7 @@ def test_a_window_s_graph_does_not_depend_on_its_batch_mates(kind):
 
 
 @every_graph
-def test_graphs_script(kind):
+def test_scripted_graphs_are_the_eager_ones(kind):
     electrodes = random_electrodes()
     x, features = window_of(electrodes)
     graph = GRAPHS[kind]()

@@ -595,7 +595,7 @@ def test_local_structure_loss_by_hand():
     assert got.item() == pytest.approx(expected / 3, rel=1e-12)
 
 
-def test_local_structure_laws():
+def test_local_structure_is_zero_for_equals_and_a_mean_over_windows():
     student, teacher, positive, _, kept = problem()
     everyone = torch.arange(5)
     assert local_structure_loss(student, student, positive, everyone).item() == 0

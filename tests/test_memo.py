@@ -6,7 +6,8 @@ import pickle
 import pytest
 import torch
 
-from braindecode_gcmae.features import Memo, data_mask
+from braindecode_gcmae.features import Memo
+from braindecode_gcmae.features.electrodes import data_mask
 from tests.tiny import FEW, student, windows
 
 X = torch.as_tensor(windows(3, len(FEW)))

@@ -19,19 +19,12 @@ from ..masking import counter_uniform
 from ..pretraining import UnlabelledWindows, collate_windows
 from ..pretraining.twins import without_twins
 from .answers import TeacherAnswers, inputs_of, mean_graph
+from .checks import check_labels, check_seen, check_terms, check_unlabelled
 from .hooks import AuxiliaryLoss, unwrap
 from .origin import given_teacher, held_out, planned_teacher, trained_teacher
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
-from .teachers import (
-    check_fit,
-    check_labels,
-    check_seen,
-    check_terms,
-    check_unlabelled,
-    kept_rows,
-    trained_head,
-)
+from .teachers import check_fit, kept_rows, trained_head
 
 __all__ = ["TopologyDistillation"]
 

@@ -10,17 +10,10 @@ rate.
 """
 
 from .connectivity import ConnectivityFeatures, nearest_sites
-from .electrodes import Electrodes, data_mask, spherical_harmonics
-from .memo import Memo, may_look
+from .electrodes import Electrodes, spherical_harmonics
+from .memo import Memo
 from .moments import SecondMoments, position_moments, signed_topology
-from .nodes import (
-    CombinedFeatures,
-    FeatureNorm,
-    SpectralFeatures,
-    TemporalFeatures,
-    with_data,
-)
-from .precision import in_full_precision
+from .nodes import CombinedFeatures, FeatureNorm, SpectralFeatures, TemporalFeatures
 from .spectrum import WelchSpectrum, band_power, welch_psd
 
 __all__ = [
@@ -34,13 +27,9 @@ __all__ = [
     "TemporalFeatures",
     "WelchSpectrum",
     "band_power",
-    "data_mask",
-    "in_full_precision",
-    "may_look",
     "nearest_sites",
     "position_moments",
     "signed_topology",
     "spherical_harmonics",
     "welch_psd",
-    "with_data",
 ]

@@ -5,16 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Dropout, build_encoder
-from ..features import (
-    Electrodes,
-    FeatureNorm,
-    SecondMoments,
-    data_mask,
-    in_full_precision,
-    may_look,
-    spherical_harmonics,
-    with_data,
-)
+from ..features import Electrodes, FeatureNorm, SecondMoments, spherical_harmonics
+from ..features.electrodes import data_mask
+from ..features.memo import may_look
+from ..features.nodes import with_data
+from ..features.precision import in_full_precision
 from ..graph import FreeGraph
 from ..masking import MaskToken, failing_electrodes
 from ..montage import MATCH_TOLERANCE

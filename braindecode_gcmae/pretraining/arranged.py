@@ -8,7 +8,13 @@ from torch import nn
 from ..montage import canonical_name, electrode_positions
 from .data import UnlabelledWindows
 
-__all__ = ["arranged", "channel_names", "check_rate", "for_model"]
+__all__ = [
+    "arranged",
+    "channel_names",
+    "check_rate",
+    "for_model",
+    "model_channels",
+]
 
 
 class _Reordered:
@@ -91,6 +97,11 @@ def check_rate(windows: UnlabelledWindows, sfreq: float) -> None:
         )
 
 
+def model_channels(model: nn.Module) -> list | None:
+    """``chs_info`` or names that a model was built for."""
+    return model._chs_info or model._braindecode_init_kwargs.get("ch_names")
+
+
 def for_model(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows:
     """Windows as a student or teacher takes them; see :func:`arranged`.
 
@@ -100,8 +111,7 @@ def for_model(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows
         If they have another sampling rate.
     """
     check_rate(windows, model.sfreq)
-    channels = model._chs_info or model._braindecode_init_kwargs.get("ch_names")
-    names = channel_names(channels)
+    names = channel_names(model_channels(model))
     if names is None:
         return windows
     nodes = [names[int(row)] for row in model.network.rows]

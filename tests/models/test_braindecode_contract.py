@@ -254,7 +254,7 @@ def test_a_last_batch_of_one_window_trains():
     assert np.isfinite(net.history[:, "train_loss"]).all()
 
 
-def test_a_regressor():
+def test_a_regressor_fits_and_predicts_numbers():
     x, _ = labelled()
     y = np.log(x.var((1, 2)))[:, None].astype(np.float32)
     net = EEGRegressor(

@@ -1,0 +1,158 @@
+"""Looks at windows, labels and settings, before a step is made."""
+
+import mne
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..graph import binarise
+from ..losses import logit_distillation_loss, topology_distillation_loss
+from ..pretraining import UnlabelledWindows
+from ..pretraining.arranged import channel_names, for_model, model_channels
+
+__all__ = [
+    "check_labels",
+    "check_order",
+    "check_seen",
+    "check_terms",
+    "check_unlabelled",
+]
+
+
+def check_seen(x, model: nn.Module) -> None:
+    """Look at the windows of ``fit`` on the host, before a step is made.
+
+    Parameters
+    ----------
+    x : array (n, n_chans, n_times) in µV, Epochs or dataset
+        Of anything else (a dict of inputs) nothing is known.
+    model : GCMAEStudent or GCMAETeacher
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they hold no signal, or have another sampling rate than the model.
+
+    Warns
+    -----
+    UserWarning
+        If they look like volts, or some channels are flat or not finite throughout.
+    """
+    if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):
+        x = x[:: max(1, len(x) // 256)]  # as many as are looked at
+    elif not isinstance(x, Dataset):
+        return
+    check_order(UnlabelledWindows(x), model)
+
+
+def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
+    """Refuse windows that a net would take by row, and that are in another order.
+
+    Raises
+    ------
+    ValueError
+        If the names of their channels are known and are others than the model's, or in
+        another order, or if they have another sampling rate.
+    """
+    fitted = for_model(windows, model)
+    if fitted is windows:
+        return
+    given, expected = (
+        channel_names(windows.channels),
+        channel_names(model_channels(model)),
+    )
+    off = [(g, e) for g, e in zip(given, expected, strict=False) if g != e]
+    first = off[0] if off else (f"{len(given)} channels", f"{len(expected)} channels")
+    raise ValueError(
+        "the windows' channels are not those of the model in its order (first "
+        f"difference: {first[0]!r}, expected {first[1]!r}), and a net takes them by "
+        "row: use epochs.reorder_channels(...), or build the model for these channels"
+    )
+
+
+def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:
+    """Refuse what are no labels of classes, before a step is made.
+
+    Parameters
+    ----------
+    y : array (n,), or anything else, of which nothing is known
+    n_outputs : int, optional
+        Of the model.
+    several : bool
+        Whether two classes are needed.
+
+    Raises
+    ------
+    TypeError
+        If labels are not numbers.
+    ValueError
+        If they are not 0, 1, ..., ``n_outputs`` - 1, or all the same.
+    """
+    if not isinstance(y, np.ndarray | Tensor | list) or not len(y):
+        return
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(
+            f"labels must be numbers from 0, got {labels.flat[0]!r} (dtype "
+            f"{labels.dtype}): encode them with sklearn's LabelEncoder"
+        )
+    found = np.unique(labels)
+    if several and len(found) < 2:
+        raise ValueError(
+            f"all {len(labels)} labels are {found[0]}: training needs two classes"
+        )
+    if n_outputs is None:
+        return
+    wrong = found[(found < 0) | (found >= n_outputs) | (found != np.floor(found))]
+    if len(wrong):
+        raise ValueError(
+            f"the label {wrong[0]} is none of the {n_outputs} classes 0 to "
+            f"{n_outputs - 1} of the model: encode labels with sklearn's LabelEncoder, "
+            "or pass module__n_outputs"
+        )
+
+
+def check_terms(callback) -> None:
+    """Refuse settings of a distillation before a teacher is trained for it.
+
+    The losses themselves are asked, on one window of two electrodes.
+    """
+    for name in ("kd_weight", "gtd_weight", "lsp_weight", "gcrd_weight"):
+        weight = getattr(callback, name)
+        if not callable(weight) and not weight >= 0:
+            raise ValueError(f"{name} must be at least 0, got {weight}")
+    nodes, pairs = torch.ones(1, 2, 1), torch.ones(2, 2, dtype=torch.bool)
+    logit_distillation_loss(nodes[0], nodes[0], temperature=callback.temperature)
+    topology_distillation_loss(
+        nodes,
+        nodes,
+        pairs,
+        pairs,
+        torch.arange(2),
+        kernel=callback.kernel,
+        temperature=callback.gtd_temperature,
+        eps=callback.eps,
+        form=callback.form,
+    )
+    binarise(pairs, density=callback.density, threshold=callback.threshold)
+
+
+def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows:
+    """Unlabelled windows in the order of a model's channels.
+
+    Raises
+    ------
+    ValueError
+        If the models cannot see them.
+    """
+    expected = {"n_times": model.n_times, "sfreq": model.sfreq}
+    if not windows.mixed:
+        expected["n_chans"] = model.n_chans
+    for name, value in expected.items():
+        given = getattr(windows, name)
+        if given is not None and not np.isclose(given, value):
+            raise ValueError(
+                f"unlabelled windows have {name} {given}, the models expect {value}"
+            )
+    return for_model(windows, model)
