@@ -3,9 +3,10 @@
     python -m benchmarks.ablations        # results/ablations.md from the stored rows
 
 Variants are paired with the student from scratch on the people and seeds that both
-have. The default variant of each family comes from the rows of the main study. *Pool*:
-the teacher is also asked about windows without labels. Each setting is a table of its
-own: another teacher and another pretraining are other methods.
+have: with its mean over several starts where these were run (starts.csv). The default
+variant of each family comes from the rows of the main study. *Pool*: the teacher is
+also asked about windows without labels. Each setting is a table of its own: another
+teacher and another pretraining are other methods.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks import starts
 from benchmarks.cells import read_rows
 from benchmarks.rows import RESULTS, description, line
 from benchmarks.tables import compare, conditions, latest_code, one_setting, whole
@@ -78,13 +80,16 @@ SETTINGS = {
 HEAD = ("variant", "accuracy %", "95 % CI", "seeds", "against scratch", "95 % CI")
 
 
-def variants(methods):
+def variants(methods, scratch=None):
     """Rows of each family whose variants have been run for all the people.
 
     Parameters
     ----------
     methods : dict
         Method to its CSV rows, of one condition.
+    scratch : dict, optional
+        Summary of the student from scratch, if its mean over several starts is known
+        (:func:`benchmarks.starts.expected`).
 
     Returns
     -------
@@ -92,6 +97,8 @@ def variants(methods):
         Family to a list of tuples of text, as in ``HEAD``.
     """
     found = whole(methods)
+    if scratch is not None:
+        found[REFERENCE] = scratch
     reference, out = found.get(REFERENCE), {}
     for family, members in FAMILIES.items():
         known = {label: found[name] for label, name in members.items() if name in found}
@@ -117,14 +124,22 @@ def study(names):
     return {place: own for place, own in places.items() if place[0] == "left-right"}
 
 
+def scratch_at(place):
+    """What a run of the student from scratch is worth, where several were made."""
+    _, electrodes, regime = place
+    rows = starts.read(RESULTS / "starts.csv")
+    return starts.expected(rows, electrodes) if regime == "few" else None
+
+
 def markdown(settings):
     """One table a setting, a family and an electrode set."""
     parts = ["# Ablations", "", description(__doc__), ""]
     for setting, places in settings.items():
         parts += [f"## {setting}", ""]
-        for (_, electrodes, regime), methods in places.items():
-            for family, rows in variants(methods).items():
-                n_people = whole(methods)[REFERENCE]["n_people"]
+        for place, methods in places.items():
+            _, electrodes, regime = place
+            for family, rows in variants(methods, scratch_at(place)).items():
+                n_people = max(s["n_people"] for s in whole(methods).values())
                 parts += [
                     f"### {family}: {electrodes}, {regime} labels, {n_people} people",
                     "",

@@ -24,7 +24,8 @@ from benchmarks.cells import Budget, Cell, Question
 from benchmarks.methods import METHODS
 from benchmarks.ours import code_digest
 from benchmarks.protocol import N_FOLDS
-from benchmarks.rows import RESULTS, append, description, line, read_cells
+from benchmarks.rows import RESULTS, append, description, grouped, line, read_cells
+from benchmarks.tables import bootstrap_interval
 
 log = logging.getLogger("benchmarks")
 COLUMNS = "electrodes method seed fold start person score n_rows device code".split()
@@ -110,6 +111,42 @@ def by_start(rows, electrodes, method):
         seed: {start: float(np.mean([*p.values()])) for start, p in starts.items()}
         for seed, starts in found.items()
         if all(len(p) == most for p in starts.values())
+    }
+
+
+def expected(rows, electrodes, method="scratch"):
+    """Each person's mean score over the starts: what a run of the network is worth.
+
+    Returns
+    -------
+    dict or None
+        As :func:`benchmarks.tables.summarise` gives it; None where there is no seed of
+        which all folds have been run.
+    """
+    whole = by_start(rows, electrodes, method)
+    own = [
+        row
+        for row in rows
+        if (row["electrodes"], row["method"]) == (electrodes, method)
+        and row["seed"] in whole
+        and row["start"] != AVERAGED
+    ]
+    if not own:
+        return None
+    cells = grouped(own, lambda row: (int(row["person"]), int(row["seed"])))
+    per_cell = {
+        k: float(np.mean([float(r["score"]) for r in v])) for k, v in cells.items()
+    }
+    people = sorted({person for person, _ in per_cell})
+    means = [np.mean([v for (p, _), v in per_cell.items() if p == q]) for q in people]
+    low, high = bootstrap_interval(np.array(means))
+    return {
+        "mean": float(np.mean(means)),
+        "low": low,
+        "high": high,
+        "n_seeds": len(whole),
+        "n_starts": len({row["start"] for row in own}),
+        "per_cell": per_cell,
     }
 
 

@@ -52,11 +52,12 @@ def table(place, found, metric):
 
 def ablation_tables(setting, places):
     """One reST table a family of ablations and electrode set, below their setting."""
-    from benchmarks.ablations import HEAD, variants
+    from benchmarks.ablations import HEAD, scratch_at, variants
 
     lines = [f"*{setting}*", ""]
-    for (_, electrodes, regime), methods in places.items():
-        for family, rows in variants(methods).items():
+    for place, methods in places.items():
+        _, electrodes, regime = place
+        for family, rows in variants(methods, scratch_at(place)).items():
             lines += [
                 f".. csv-table:: {family}: {electrodes}, {regime} labels",
                 f"    :header: {', '.join(HEAD)}",

@@ -72,3 +72,19 @@ def test_cells_are_run_once_and_the_table_pools_the_spread_over_seeds(
     assert cells_[2:4] == ["2", "3"]
     assert cells_[4:6] == [f"{np.mean(single):.1f}", f"{spread:.1f}"]
     assert "guess | motor 8" in starts.markdown(rows)
+
+
+def test_what_a_run_is_worth_is_the_mean_over_its_starts(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "guess", GUESS)
+    monkeypatch.setattr(starts, "code_digest", lambda: "c0de")
+    path = tmp_path / "starts.csv"
+    starts.run(make_windows(), 3, path, asked=[("motor-8", "guess", 0)])
+    rows = starts.read(path)
+    worth = starts.expected(rows, "motor-8", "guess")
+    person = int(rows[0]["person"])
+    own = [float(r["score"]) for r in rows if int(r["person"]) == person][:3]
+    assert worth["per_cell"][person, 0] == pytest.approx(np.mean(own))
+    assert worth["mean"] == pytest.approx(np.mean(list(worth["per_cell"].values())))
+    assert (worth["n_seeds"], worth["n_starts"]) == (1, 3)
+    assert worth["low"] <= worth["mean"] <= worth["high"]
+    assert starts.expected(rows, "headband-8", "guess") is None
