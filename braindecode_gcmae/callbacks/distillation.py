@@ -287,45 +287,41 @@ class TopologyDistillation(AuxiliaryLoss):
                 "electrodes= to be distilled, so that its nodes keep their order"
             )
         logits, teacher_nodes = self.answers_(inputs)
-        epoch = len(self.net_.history)
-        weights = {
-            name: weight(epoch) if callable(weight) else weight
-            for name, weight in (
-                ("kd", self.kd_weight),
-                ("gtd", self.gtd_weight),
-                ("lsp", self.lsp_weight),
-                ("gcrd", self.gcrd_weight),
-            )
+        pair, shared = (nodes, teacher_nodes), {"present": electrodes.present}
+        losses = {
+            "kd": lambda: self._soft_labels(y_pred, logits),
+            "gtd": lambda: self._topology(*pair, **shared),
+            "lsp": lambda: local_structure_loss(
+                *pair, self._student_edges(), self.kept_, **shared
+            ),
+            "gcrd": lambda: graph_contrastive_loss(*pair, self.kept_, **shared),
         }
-        shared = {"present": electrodes.present}
-        terms = {}
-        if weights["kd"]:
-            terms["kd"] = self._soft_labels(y_pred, logits)
-        if weights["gtd"]:
-            terms["gtd"] = topology_distillation_loss(
-                nodes,
-                teacher_nodes,
-                self.positive_,
-                self.negative_,
-                self.kept_,
-                kernel=self.kernel,
-                temperature=self.gtd_temperature,
-                eps=self.eps,
-                form=self.form,
-                **shared,
-            )
-        if weights["lsp"]:
-            graph = binarise(
-                self.student_graph_, density=self.density, threshold=self.threshold
-            )
-            terms["lsp"] = local_structure_loss(
-                nodes, teacher_nodes, graph, self.kept_, **shared
-            )
-        if weights["gcrd"]:
-            terms["gcrd"] = graph_contrastive_loss(
-                nodes, teacher_nodes, self.kept_, **shared
-            )
-        return {name: (weights[name], value) for name, value in terms.items()}
+        weights = self._weights()
+        return {n: (weights[n], loss()) for n, loss in losses.items() if weights[n]}
+
+    def _weights(self) -> dict[str, float]:
+        """Weight of each term in this epoch."""
+        epoch, names = len(self.net_.history), ("kd", "gtd", "lsp", "gcrd")
+        given = {name: getattr(self, f"{name}_weight") for name in names}
+        return {n: w(epoch) if callable(w) else w for n, w in given.items()}
+
+    def _topology(self, nodes, teacher_nodes, **shared):
+        return topology_distillation_loss(
+            nodes,
+            teacher_nodes,
+            self.positive_,
+            self.negative_,
+            self.kept_,
+            kernel=self.kernel,
+            temperature=self.gtd_temperature,
+            eps=self.eps,
+            form=self.form,
+            **shared,
+        )
+
+    def _student_edges(self):
+        limits = {"density": self.density, "threshold": self.threshold}
+        return binarise(self.student_graph_, **limits)
 
     def _soft_labels(self, y_pred, logits):
         if _is_regression(self.net_):
