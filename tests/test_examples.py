@@ -88,11 +88,10 @@ def test_moabb_benchmarks_the_pipelines(tmp_path):
     pipelines = []
     for name, pipeline in read_pipelines().items():
         net = pipeline[-1] if hasattr(pipeline, "steps") else pipeline
-        net.set_params(max_epochs=1)
+        few = {"max_epochs": 1, "batch_size": 5}  # of the ten windows in a fold
+        net.set_params(**few)
         for _, callback in net.callbacks or []:
-            callback.teacher.set_params(
-                max_epochs=1, module__emb_dim=16, module__depth=1
-            )
+            callback.teacher.set_params(**few, module__emb_dim=16, module__depth=1)
         pipelines.append(
             {"name": name, "paradigms": ["LeftRightImagery"], "pipeline": pipeline}
         )

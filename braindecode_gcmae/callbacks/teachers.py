@@ -22,8 +22,9 @@ def trained_head(model: nn.Module, what) -> nn.Module:
     bias = getattr(head, "bias", None)
     if bias is not None and not bool(bias.detach().any()):
         raise ValueError(
-            f"{what} has no trained head (it is new: its bias is 0 throughout): fit it "
-            "on labels first, or hand over an unfitted EEGClassifier"
+            f"{what} has no trained head (its bias is 0 throughout: it is new, or its "
+            "training made no step, as with fewer windows than batch_size): fit it on "
+            "labels first, or hand over an unfitted EEGClassifier"
         )
     return model
 
