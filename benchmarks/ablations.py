@@ -128,17 +128,17 @@ def scratch_at(place):
     """What a run of the student from scratch is worth, where several were made."""
     _, electrodes, regime = place
     rows = starts.read(RESULTS / "starts.csv")
-    return starts.expected(rows, electrodes) if regime == "few" else None
+    return starts.expected(rows, regime, electrodes)
 
 
-def markdown(settings):
-    """One table a setting, a family and an electrode set."""
+def markdown(settings, worth=lambda place: None):
+    """One table a setting, a family and an electrode set; see :func:`scratch_at`."""
     parts = ["# Ablations", "", description(__doc__), ""]
     for setting, places in settings.items():
         parts += [f"## {setting}", ""]
         for place, methods in places.items():
             _, electrodes, regime = place
-            for family, rows in variants(methods, scratch_at(place)).items():
+            for family, rows in variants(methods, worth(place)).items():
                 n_people = max(s["n_people"] for s in whole(methods).values())
                 parts += [
                     f"### {family}: {electrodes}, {regime} labels, {n_people} people",
@@ -157,7 +157,7 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=RESULTS / "ablations.md")
     options = parser.parse_args(arguments)
     settings = {name: study(files) for name, files in SETTINGS.items()}
-    options.out.write_text(markdown(settings), "utf-8")
+    options.out.write_text(markdown(settings, scratch_at), "utf-8")
 
 
 if __name__ == "__main__":

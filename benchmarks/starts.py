@@ -3,7 +3,7 @@
     python -m benchmarks.starts            # 8 starts; half an hour on a core
     python -m benchmarks.starts --table
 
-Folds, people, windows and budget are those of the main study, ten people with labels;
+Folds, people, windows and budget are those of the main study, with few or many labels;
 within a seed only the random numbers differ (initial weights, order of windows,
 dropout). A start is scored over all 20 people, so the SD over starts, pooled over
 seeds, is the error of such a score that no interval over people holds; a difference of
@@ -28,8 +28,10 @@ from benchmarks.rows import RESULTS, append, description, grouped, line, read_ce
 from benchmarks.tables import bootstrap_interval
 
 log = logging.getLogger("benchmarks")
-COLUMNS = "electrodes method seed fold start person score n_rows device code".split()
-CELL = "electrodes method seed fold n_rows device code".split()
+COLUMNS = (
+    "regime electrodes method seed fold start person score n_rows device code".split()
+)
+CELL = "regime electrodes method seed fold n_rows device code".split()
 TASK, SETS, NETWORKS = "left-right", ("motor-8", "headband-8"), ("scratch", "EEGNet")
 AVERAGED = "averaged"
 
@@ -59,6 +61,7 @@ def fold_rows(cell, method, n_starts):
         found[str(cell.start)] = method.run(cell).probability
     found[AVERAGED] = np.mean(list(found.values()), 0)
     place = {
+        "regime": cell.question.regime,
         "electrodes": cell.question.electrodes,
         "method": method.name,
         "seed": cell.question.seed,
@@ -78,32 +81,47 @@ def read(path):
     """Rows of finished cells; of a cell under two states of the code the last."""
     found = {}
     for row in read_cells(path, cell=CELL, row=("start", "person"), size="n_rows"):
-        place = "electrodes", "method", "seed", "fold", "start", "person"
+        place = "regime electrodes method seed fold start person".split()
         found[tuple(row[column] for column in place)] = row
     return list(found.values())
 
 
 def run(windows, n_starts, path, *, asked, device="cpu"):
-    """Add the folds that are missing; ``asked`` are (set, network, seed)."""
-    for (electrodes, name, seed), fold in product(asked, range(N_FOLDS)):
+    """Add the folds that are missing; ``asked`` are (regime, set, network, seed)."""
+    for (regime, electrodes, name, seed), fold in product(asked, range(N_FOLDS)):
         method, budget = METHODS[name], Budget()
-        question = Question(TASK, electrodes, name, "few", fold, seed)
+        question = Question(TASK, electrodes, name, regime, fold, seed)
         cell = Cell.build(windows, question, budget, device=device)
         code = code_digest() if "code" in method.settings else ""
         n_rows = (n_starts + 1) * len(cell.split.test)
-        place = electrodes, name, str(seed), str(fold), str(n_rows), device, code
+        place = (
+            regime,
+            electrodes,
+            name,
+            str(seed),
+            str(fold),
+            str(n_rows),
+            device,
+            code,
+        )
         done = {tuple(row[column] for column in CELL) for row in read(path)}
         if place not in done:
             append(path, fold_rows(cell, method, n_starts), COLUMNS)
-            where = electrodes, name, seed, fold + 1, N_FOLDS
-            log.info("%s %s seed %d fold %d/%d", *where)
+            where = regime, electrodes, name, seed, fold + 1, N_FOLDS
+            log.info("%s %s %s seed %d fold %d/%d", *where)
 
 
-def by_start(rows, electrodes, method):
+def place_of(row):
+    """Which network on which electrodes with how many labels."""
+    return row["regime"], row["electrodes"], row["method"]
+
+
+def by_start(rows, *place):
     """Seed -> start -> mean over the people, where each of them has been tested."""
-    own = [r for r in rows if (r["electrodes"], r["method"]) == (electrodes, method)]
     found = {}
-    for row in own:
+    for row in rows:
+        if place_of(row) != place:
+            continue
         starts = found.setdefault(row["seed"], {})
         starts.setdefault(row["start"], {})[row["person"]] = float(row["score"])
     most = max((len(p) for s in found.values() for p in s.values()), default=0)
@@ -114,7 +132,7 @@ def by_start(rows, electrodes, method):
     }
 
 
-def expected(rows, electrodes, method="scratch"):
+def expected(rows, regime, electrodes, method="scratch"):
     """Each person's mean score over the starts: what a run of the network is worth.
 
     Returns
@@ -123,11 +141,11 @@ def expected(rows, electrodes, method="scratch"):
         As :func:`benchmarks.tables.summarise` gives it; None where there is no seed of
         which all folds have been run.
     """
-    whole = by_start(rows, electrodes, method)
+    whole = by_start(rows, regime, electrodes, method)
     own = [
         row
         for row in rows
-        if (row["electrodes"], row["method"]) == (electrodes, method)
+        if place_of(row) == (regime, electrodes, method)
         and row["seed"] in whole
         and row["start"] != AVERAGED
     ]
@@ -151,24 +169,24 @@ def expected(rows, electrodes, method="scratch"):
 
 
 HEAD = (
-    *("network", "electrodes", "seeds", "starts", "mean %", "SD over starts"),
+    *("network", "electrodes", "labels", "seeds", "starts", "mean %", "SD over starts"),
     *("lowest to highest", "averaged %"),
 )
 
 
 def table(rows):
     """Lines of the table: a network on an electrode set in each."""
-    lines = [line(HEAD), line(["---", "---", *["---:"] * (len(HEAD) - 2)])]
-    places = dict.fromkeys((r["electrodes"], r["method"]) for r in rows)
-    for electrodes, method in places:
-        seeds = by_start(rows, electrodes, method)
+    lines = [line(HEAD), line(["---"] * 3 + ["---:"] * (len(HEAD) - 3))]
+    for place in dict.fromkeys(map(place_of, rows)):
+        regime, electrodes, method = place
+        seeds = by_start(rows, *place)
         averaged = [100 * starts.pop(AVERAGED) for starts in seeds.values()]
         single = 100 * np.array([list(starts.values()) for starts in seeds.values()])
         if not single.size:
             continue
         spread = np.sqrt(single.var(1, ddof=1).mean())
         name = "student, scratch" if method == "scratch" else method
-        cells = [name, electrodes.replace("-", " "), *map(str, single.shape)]
+        cells = [name, electrodes.replace("-", " "), regime, *map(str, single.shape)]
         cells += [f"{single.mean():.1f}", f"{spread:.1f}"]
         cells += [f"{single.min():.1f} to {single.max():.1f}"]
         lines.append(line([*cells, f"{np.mean(averaged):.1f}"]))
@@ -187,6 +205,7 @@ def main(arguments=None):
     parser.add_argument("--starts", type=int, default=8)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--electrodes", nargs="+", default=list(SETS))
+    parser.add_argument("--regimes", nargs="+", default=["few"], help="few, many")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -204,7 +223,8 @@ def main(arguments=None):
         torch.set_num_threads(options.threads)
         windows = load_or_prepare(TASK, path=options.windows)
         seeds = range(options.seeds)
-        asked = list(product(options.electrodes, options.networks, seeds))
+        places = options.regimes, options.electrodes, options.networks
+        asked = list(product(*places, seeds))
         what = {"asked": asked, "device": options.device}
         run(windows, options.starts, options.out, **what)
     options.out.with_suffix(".md").write_text(markdown(read(options.out)))

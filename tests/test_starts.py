@@ -56,21 +56,19 @@ def test_cells_are_run_once_and_the_table_pools_the_spread_over_seeds(
 ):
     monkeypatch.setitem(METHODS, "guess", GUESS)
     monkeypatch.setattr(starts, "code_digest", lambda: "c0de")
-    path, asked = (
-        tmp_path / "starts.csv",
-        [("motor-8", "guess", seed) for seed in (0, 1)],
-    )
+    path = tmp_path / "starts.csv"
+    asked = [("few", "motor-8", "guess", seed) for seed in (0, 1)]
     starts.run(make_windows(), 3, path, asked=asked)
     text = path.read_text()
     starts.run(make_windows(), 3, path, asked=asked)
     assert path.read_text() == text
     rows = starts.read(path)
-    seeds = starts.by_start(rows, "motor-8", "guess")
+    seeds = starts.by_start(rows, "few", "motor-8", "guess")
     single = [[100 * s[str(k)] for k in range(3)] for s in seeds.values()]
     spread = np.sqrt(np.mean([np.var(s, ddof=1) for s in single]))
     cells_ = starts.table(rows)[-1].split(" | ")
-    assert cells_[2:4] == ["2", "3"]
-    assert cells_[4:6] == [f"{np.mean(single):.1f}", f"{spread:.1f}"]
+    assert cells_[2:5] == ["few", "2", "3"]
+    assert cells_[5:7] == [f"{np.mean(single):.1f}", f"{spread:.1f}"]
     assert "guess | motor 8" in starts.markdown(rows)
 
 
@@ -78,13 +76,13 @@ def test_what_a_run_is_worth_is_the_mean_over_its_starts(tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "guess", GUESS)
     monkeypatch.setattr(starts, "code_digest", lambda: "c0de")
     path = tmp_path / "starts.csv"
-    starts.run(make_windows(), 3, path, asked=[("motor-8", "guess", 0)])
+    starts.run(make_windows(), 3, path, asked=[("few", "motor-8", "guess", 0)])
     rows = starts.read(path)
-    worth = starts.expected(rows, "motor-8", "guess")
+    worth = starts.expected(rows, "few", "motor-8", "guess")
     person = int(rows[0]["person"])
     own = [float(r["score"]) for r in rows if int(r["person"]) == person][:3]
     assert worth["per_cell"][person, 0] == pytest.approx(np.mean(own))
     assert worth["mean"] == pytest.approx(np.mean(list(worth["per_cell"].values())))
     assert (worth["n_seeds"], worth["n_starts"]) == (1, 3)
     assert worth["low"] <= worth["mean"] <= worth["high"]
-    assert starts.expected(rows, "headband-8", "guess") is None
+    assert starts.expected(rows, "many", "motor-8", "guess") is None
