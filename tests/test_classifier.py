@@ -24,6 +24,7 @@ from tiny import (
     fit,
     pretrainer,
     small,
+    student,
     vector,
     windows,
 )
@@ -181,3 +182,18 @@ def test_nothing_fails_that_braindecode_passes(ours):
     ours_failed, _ = failed(ours())
     assert theirs_failed, "the examiner examines"
     assert ours_failed & theirs_passed == set()
+
+
+def test_windows_that_carry_positions_are_predicted_as_they_are():
+    class Placed(torch.utils.data.Dataset):
+        """Windows as dicts, each with its own positions."""
+
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, i):
+            return {"x": X[i], "pos": np.zeros((len(NAMES), 3), np.float32) + i}, Y[i]
+
+    model = classifier(student(electrodes=None), cls=GCMAEClassifier)
+    model.fit(Placed(), None)
+    assert model.predict_proba(Placed()).shape == (len(X), 2)

@@ -26,7 +26,7 @@ def check_seen(x, model: nn.Module) -> None:
     Parameters
     ----------
     x : array (n, n_chans, n_times) in µV, Epochs or dataset
-        Of anything else (a dict of inputs) nothing is known.
+        Of anything else (dicts of inputs) nothing is known.
     model : GCMAEStudent or GCMAETeacher
 
     Raises
@@ -41,7 +41,7 @@ def check_seen(x, model: nn.Module) -> None:
     """
     if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
-    elif not isinstance(x, Dataset):
+    elif not isinstance(x, Dataset) or not len(x) or isinstance(x[0][0], dict):
         return
     check_order(UnlabelledWindows(x), model)
 
