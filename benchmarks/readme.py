@@ -87,18 +87,20 @@ def methods(names, studies, places):
     known = [table[MEAN]["n_starts"] for table in tables if MEAN in table]
     first = {f"{MEAN} {known[0]} starts": MEAN} if known else {}
     for label, name in {**first, **names}.items():
-        cells = [cell for table in tables for cell in _cells(table, name)]
+        metrics = [TASKS[place[0]].metric for place in places.values()]
+        pairs = zip(tables, metrics, strict=True)
+        cells = [cell for table, how in pairs for cell in _cells(table, name, how)]
         if any(cells):
             lines.append(line([label, *cells]))
     return "\n".join(lines)
 
 
-def _cells(table, name):
+def _cells(table, name, metric):
     if name not in table:
         return ["", "", ""]
     s, reference = table[name], MEAN if MEAN in table else SCRATCH
     score = spread(s["mean"], s["low"], s["high"])
-    if name == reference or reference not in table:
+    if name == reference or reference not in table or metric != "accuracy":
         return [score, str(s["n_seeds"]), ""]
     gap, (low, high), _ = compare(s, table[reference])
     return [score, str(s["n_seeds"]), spread(gap, low, high, "{:+.1f}")]
@@ -121,8 +123,11 @@ def many_table():
 
 
 def tasks_table():
-    """Rest v. imagery."""
-    places = {"rest v. imagery": ("rest-imagery", "motor-8", "many")}
+    """Rest v. imagery, and a question about people."""
+    places = {
+        "rest v. imagery": ("rest-imagery", "motor-8", "many"),
+        "sex, AUROC": ("sex", "motor-8", "many"),
+    }
     return methods(ALL, ("tasks", "laptop"), places)
 
 
