@@ -9,12 +9,7 @@ from torch.utils.data import Dataset
 from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..pretraining import UnlabelledWindows
-from ..pretraining.arranged import (
-    channel_names,
-    check_rate,
-    for_model,
-    model_channels,
-)
+from ..pretraining.arranged import channel_names, for_model, model_channels
 
 __all__ = [
     "check_labels",
@@ -48,14 +43,7 @@ def check_seen(x, model: nn.Module) -> None:
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
     elif not isinstance(x, Dataset) or not len(x) or isinstance(x[0][0], dict):
         return
-    windows = UnlabelledWindows(x)
-    if isinstance(x, mne.BaseEpochs):
-        # A net is given every channel of Epochs, those that are no EEG among them.
-        names = channel_names(x.info["chs"])
-        if names == channel_names(model_channels(model)):
-            check_rate(windows, model.sfreq)
-            return
-    check_order(windows, model)
+    check_order(UnlabelledWindows(x), model)
 
 
 def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
@@ -70,8 +58,10 @@ def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
     fitted = for_model(windows, model)
     if fitted is windows:
         return
-    given = channel_names(windows.channels)
-    expected = channel_names(model_channels(model))
+    given, expected = (
+        channel_names(windows.channels),
+        channel_names(model_channels(model)),
+    )
     off = [(g, e) for g, e in zip(given, expected, strict=False) if g != e]
     first = off[0] if off else (f"{len(given)} channels", f"{len(expected)} channels")
     raise ValueError(

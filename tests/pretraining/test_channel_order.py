@@ -144,9 +144,3 @@ def test_windows_of_one_person_are_contrasted_with_each_other():
     assert one.history[-1]["train_loss"] > 0
     nobody = pretrainer(max_epochs=2, objective="contrast").fit(x)
     assert torch.equal(weights(one.joint_), weights(nobody.joint_))
-
-
-def test_a_model_that_was_built_for_an_eog_channel_gets_it():
-    x = epochs(X, Y).set_channel_types({NAMES[-1]: "eog"}, on_unit_change="ignore")
-    net = classifier(student(electrodes=None), cls=GCMAEClassifier).fit(x, Y)
-    assert len(net.predict(x)) == len(X)
