@@ -7,7 +7,7 @@ from braindecode import EEGClassifier
 from torch.utils.data import Dataset
 
 from .callbacks.checks import check_labels, check_seen
-from .callbacks.hooks import unwrap
+from .models.wrapped import unwrap
 
 __all__ = ["GCMAEClassifier"]
 

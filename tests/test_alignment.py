@@ -3,6 +3,7 @@
 import pickle
 import warnings
 
+import mne
 import numpy as np
 import pandas as pd
 import pytest
@@ -818,3 +819,122 @@ def test_kept_electrodes_need_the_euclidean_mean_and_known_names():
     step = RecordingAlignment(electrodes=["Pz"], ch_names=["C3", "Cz", "C4"])
     with pytest.raises(ValueError, match="Pz"):
         step.transform(x)
+
+
+def raw_windows(x, names, *, bads=(), eog=(), subject=1, run=0):
+    """A braindecode dataset of the windows (B, N, T) of one recording."""
+    from braindecode.datasets import BaseConcatDataset, RawDataset
+    from braindecode.preprocessing import create_fixed_length_windows
+
+    info = mne.create_info(list(names), SFREQ, "eeg")
+    raw = mne.io.RawArray(np.concatenate(list(x), axis=1), info, verbose=False)
+    raw.set_channel_types(dict.fromkeys(eog, "eog"), verbose=False)
+    raw.info["bads"] = list(bads)
+    return create_fixed_length_windows(
+        BaseConcatDataset([RawDataset(raw, {"subject": subject, "run": run})]),
+        start_offset_samples=0,
+        stop_offset_samples=None,
+        window_size_samples=x.shape[2],
+        window_stride_samples=x.shape[2],
+        drop_last_window=True,
+    )
+
+
+def test_a_bad_channel_of_a_dataset_is_as_if_not_on_the_head_and_comes_out_missing():
+    x, names = recording(41, n_chans=5), ["Fp1", "Fz", "C3", "Cz", "Pz"]
+    x[:, 1] *= 30
+    marked = raw_windows(x, names, bads=["Fz"])
+    data = _all(RecordingAlignment().transform(marked))
+    good = [0, 2, 3, 4]
+    assert np.isnan(data[:, 1]).all()
+    expected = RecordingAlignment().transform(x[:, good])
+    np.testing.assert_allclose(data[:, good], expected, rtol=1e-4, atol=1e-4)
+    kept = _all(RecordingAlignment(bads="keep").transform(marked))
+    np.testing.assert_allclose(kept[:, 1], x[:, 1], rtol=1e-6)
+    np.testing.assert_array_equal(kept[:, good], data[:, good])
+
+
+def test_channels_of_a_dataset_that_are_no_eeg_stay_as_they_are():
+    x, names = recording(42, n_chans=5), ["Fp1", "VEOG", "C3", "Cz", "Pz"]
+    data = _all(RecordingAlignment().transform(raw_windows(x, names, eog=["VEOG"])))
+    np.testing.assert_allclose(data[:, 1], x[:, 1], rtol=1e-6)
+    eeg = [0, 2, 3, 4]
+    expected = RecordingAlignment().transform(x[:, eeg])
+    np.testing.assert_allclose(data[:, eeg], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_electrodes_of_a_dataset_are_found_by_the_names_of_its_channels():
+    x, names = recording(43, n_chans=5), ["Fp1", "Fz", "C3", "Cz", "Pz"]
+    step = RecordingAlignment(electrodes=["Pz", "c3"])
+    given = RecordingAlignment(electrodes=["Pz", "c3"], ch_names=names)
+    np.testing.assert_allclose(
+        _all(step.transform(raw_windows(x, names))),
+        given.transform(x),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_parts_of_one_recording_with_other_channels_are_refused_by_name():
+    from braindecode.datasets import BaseConcatDataset
+
+    x = recording(44, n_chans=3)
+    parts = [
+        raw_windows(x, names, run=run).datasets[0]
+        for run, names in enumerate((["Fp1", "Fz", "C3"], ["Fp1", "Fz", "C4"]))
+    ]
+    dataset = BaseConcatDataset(parts)
+    with pytest.raises(ValueError, match="different channels.*C3.*C4.*groups_from"):
+        RecordingAlignment(groups_from=("subject",)).transform(dataset)
+    assert len(RecordingAlignment().transform(dataset)) == 2 * len(x)
+
+
+def test_an_aligned_dataset_still_tells_the_rate_that_its_windows_come_out_at():
+    from braindecode_gcmae.datasets import unlabelled_windows
+    from braindecode_gcmae.pretraining import UnlabelledWindows
+
+    raw = raw_windows(recording(45, n_chans=5), ["Fp1", "Fz", "C3", "Cz", "Pz"])
+    raw = raw.datasets[0].raw
+    cut = unlabelled_windows(raw, 1.0, sfreq=SFREQ / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few windows
+        aligned = RecordingAlignment().transform(cut)
+    assert UnlabelledWindows(aligned).sfreq == UnlabelledWindows(cut).sfreq == SFREQ / 2
+
+
+def test_a_list_of_datasets_is_aligned_item_by_item():
+    names = ["Fp1", "Fz", "C3", "Cz", "Pz"]
+    sets = [raw_windows(recording(seed, n_chans=5), names) for seed in (46, 47)]
+    both = RecordingAlignment().transform(sets)
+    for one, dataset in zip(both, sets, strict=True):
+        np.testing.assert_array_equal(
+            _all(one), _all(RecordingAlignment().transform(dataset))
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("how", ["average reference", "interpolated"])
+def test_what_the_kept_electrodes_explain_wholly_comes_out_missing(how, dtype):
+    x = recording(48, n_chans=6)
+    if how == "interpolated":
+        x[:, 5] = 0.3 * x[:, 0] + 0.7 * x[:, 1]
+    else:
+        x -= x.mean(1, keepdims=True)
+    step = RecordingAlignment(electrodes=[0, 1, 2, 3, 4])
+    with pytest.warns(UserWarning, match="channel 5.*sums of the electrodes"):
+        out = step.transform(x.astype(dtype))
+    assert np.isnan(out[:, 5]).all()
+    own = RecordingAlignment().transform(x[:, :5].astype(dtype))
+    np.testing.assert_array_equal(out[:, :5], own)
+
+
+def test_directions_that_the_kept_electrodes_explain_are_not_blown_up():
+    """Two channels whose sum, but neither of them, is known from the others."""
+    x = recording(49, n_chans=6)
+    x[:, 5] = x[:, 0] - x[:, 4]
+    out = RecordingAlignment(electrodes=[0, 1, 2, 3]).transform(x.astype(np.float32))
+    rest = np.concatenate(list(out[:, 4:]), axis=1)
+    rest -= rest.mean(1, keepdims=True)
+    values = np.linalg.eigvalsh(rest @ rest.T)
+    assert values[0] < 1e-6 * values[1]
+    assert np.abs(out[:, :4]).max() > 0 and np.isfinite(out).all()

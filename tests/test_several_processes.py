@@ -239,3 +239,32 @@ def test_the_script_of_the_documentation_under_accelerate_launch(tmp_path):
     assert (told["processes"], told["device"]) == (2, "cpu")
     assert len(told["train_loss"]) == 2 and np.isfinite(told["train_loss"]).all()
     assert (tmp_path / "run1" / "teacher" / "model.safetensors").is_file()
+
+
+def _alone_in_a_group(rank, folder, seed):
+    """A model of its own in each of two processes that know of each other."""
+    import torch.distributed as group
+    from tiny import student, windows
+
+    store = group.FileStore(str(folder / "store"), 2)
+    group.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    model = student().train()
+    model(torch.from_numpy(windows(8 + 8 * rank, seed=seed + rank)))
+    norm = model.network.norm
+    torch.save([norm.mean, norm.windows], folder / f"{rank}.pt")
+    group.barrier()
+    group.destroy_process_group()
+
+
+def test_processes_with_a_model_each_know_nothing_of_each_others_data(tmp_path):
+    """A fold in each process: statistics of both would hold the other's test people."""
+    from tiny import student, windows
+
+    spawn = torch.multiprocessing.spawn
+    spawn(_alone_in_a_group, (tmp_path, 3), nprocs=2)
+    for rank in (0, 1):
+        mean, seen = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        model = student().train()
+        model(torch.from_numpy(windows(8 + 8 * rank, seed=3 + rank)))
+        assert int(seen) == 8 + 8 * rank
+        torch.testing.assert_close(mean, model.network.norm.mean)

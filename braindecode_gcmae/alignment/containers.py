@@ -6,6 +6,11 @@ import warnings
 import numpy as np
 
 from braindecode_gcmae.alignment.columns import subject_column
+from braindecode_gcmae.montage.recording import (
+    marked_bad,
+    other_than_eeg,
+    recording_info,
+)
 
 __all__ = [
     "as_windows",
@@ -123,7 +128,7 @@ def map_epochs(epochs, align, *, keep_bads):
     # All of them, so that a bad electrode is still known by its name.
     picks = mne.pick_types(epochs.info, eeg=True, exclude=[])
     names = [epochs.ch_names[i] for i in picks]
-    bad = np.array([name in epochs.info["bads"] for name in names], dtype=bool)
+    bad = marked_bad(epochs.info, names)
     if bad.all():
         raise ValueError("these Epochs have no good EEG channel to align")
     windows = as_windows(data[:, picks])
@@ -147,7 +152,47 @@ def map_epochs(epochs, align, *, keep_bads):
     )
 
 
-def map_dataset(dataset, groups, find_map):
+class _AlignedWindow:
+    """Transform of a dataset's windows (N, T): theirs, then the recording's map.
+
+    Channels ``left_out`` of the map go into it as NaN, and so they come out, but for
+    those that are ``as_they_came``.
+    """
+
+    def __init__(self, before, found, left_out, as_they_came):
+        self.before, self.found = before, found
+        self.left_out, self.as_they_came = left_out, as_they_came
+        # Who reads windows asks their transform for the rate that they come out at.
+        self.target_rate = getattr(before, "target_rate", None)
+
+    def __call__(self, x):
+        x = np.asarray(x if self.before is None else self.before(x))
+        out = self.found(without(x, self.left_out))
+        out[self.as_they_came] = x[self.as_they_came]
+        return out
+
+
+def without(x, left_out):
+    """The window (N, T) in floating point, NaN where a channel is left out (N,)."""
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
+    nothing = x.dtype.type(np.nan)
+    return np.where(left_out[:, None], nothing, x) if left_out.any() else x
+
+
+def _names_of_recording(parts, n_chans):
+    """Channel names that all parts of a recording share, None without any."""
+    known = {tuple(info["ch_names"]) for p in parts if (info := recording_info(p))}
+    if len(known) > 1:
+        first, second = sorted(known)[:2]
+        raise ValueError(
+            f"parts of one recording have different channels, {list(first)} and "
+            f"{list(second)}: name in groups_from what tells the recordings apart"
+        )
+    names = known.pop() if known else ()
+    return list(names) if len(names) == n_chans else None
+
+
+def map_dataset(dataset, groups, find_map, *, keep_bads):
     """Return a dataset with each recording's map appended to its transform.
 
     Parameters
@@ -156,12 +201,17 @@ def map_dataset(dataset, groups, find_map):
     groups : array (n_datasets,) or (n_datasets, k), optional
         Which recording each of its parts belongs to. Default each to its own.
     find_map : callable
-        Of windows (B, N, T) and their label; returns a ``ChannelMap``.
+        Of windows (B, N, T), their label and the names of their channels, if known;
+        channels that are bad or no EEG are NaN. Returns a ``ChannelMap``.
+    keep_bads : bool
+        Whether channels marked bad come out as they came, instead of as NaN.
 
     Raises
     ------
     TypeError
         If the dataset is not cut into windows.
+    ValueError
+        If parts of one recording have different channels.
     """
     parts = list(dataset.datasets)
     if not all(hasattr(part, "crop_inds") for part in parts):
@@ -173,9 +223,29 @@ def map_dataset(dataset, groups, find_map):
         groups = np.arange(len(parts))
     aligned = [copy.copy(part) for part in parts]
     for label, rows in split_recordings(groups, len(parts)):
-        windows = [parts[r][i][0] for r in rows for i in range(len(parts[r]))]
-        found = find_map(as_windows(np.stack(windows)), label)
-        for row in rows:
-            aligned[row].transform = copy.copy(found)
-            aligned[row].transform.before = parts[row].transform
+        members = [parts[r] for r in rows]
+        n_chans = len(members[0][0][0])
+        names = _names_of_recording(members, n_chans)
+        masks = [_masks(part, names, n_chans) for part in members]
+        windows = [
+            without(np.asarray(part[i][0]), bad | other)
+            for part, (bad, other) in zip(members, masks, strict=True)
+            for i in range(len(part))
+        ]
+        found = find_map(as_windows(np.stack(windows)), label, names)
+        for row, (bad, other) in zip(rows, masks, strict=True):
+            aligned[row].transform = _AlignedWindow(
+                parts[row].transform,
+                found,
+                bad | other,
+                bad | other if keep_bads else other,
+            )
     return type(dataset)(aligned)
+
+
+def _masks(part, names, n_chans):
+    """Which channels of a part are marked bad, and which are no EEG, (N,) each."""
+    if names is None:
+        return np.zeros(n_chans, dtype=bool), np.zeros(n_chans, dtype=bool)
+    info = recording_info(part)
+    return marked_bad(info, names), other_than_eeg(info, names)

@@ -241,7 +241,7 @@ def automatic_shrinkage(n_windows, n_samples, n_chans):
     return float(min(1.0, max(few / max(n_windows, 1), n_chans / max(n_samples, 1))))
 
 
-def whitening_matrix(covariance, *, shrinkage=0.0, scale=1.0):
+def whitening_matrix(covariance, *, shrinkage=0.0, scale=1.0, floor=0.0):
     r"""Return the symmetric map that makes a covariance the scaled identity.
 
     .. math:: W = c\,s\,\bigl((1 - a) M + a \tfrac{tr M}{N} I\bigr)^{-1/2}, \qquad
@@ -258,6 +258,8 @@ def whitening_matrix(covariance, *, shrinkage=0.0, scale=1.0):
         a, in [0, 1].
     scale : float or None
         s, µV: root mean square of the output's channels. None keeps that of the input.
+    floor : float
+        µV²: eigenvalues that are not above it are rounding as well.
 
     Returns
     -------
@@ -270,7 +272,7 @@ def whitening_matrix(covariance, *, shrinkage=0.0, scale=1.0):
     n_chans = len(covariance)
     power = np.trace(covariance) / n_chans
     target = (1 - shrinkage) * covariance + shrinkage * power * np.eye(n_chans)
-    cutoff = _RANK_TOLERANCE * np.linalg.eigvalsh(target)[-1]
+    cutoff = max(_RANK_TOLERANCE * np.linalg.eigvalsh(target)[-1], floor)
     root = _spectral(
         target,
         lambda v: np.where(v > cutoff, np.maximum(v, cutoff) ** -0.5, 0.0),
@@ -303,20 +305,47 @@ def nested_whitening(covariance, kept, *, shrinkage=0.0, scale=1.0):
     Returns
     -------
     ndarray (N, N)
+        NaN in the rows of channels that are sums of the kept ones
+        (:func:`explained_channels`): nothing is left of them.
     """
     options = {"shrinkage": shrinkage, "scale": scale}
     if kept.all() or not kept.any():
         return whitening_matrix(covariance, **options)
-    k, r = np.flatnonzero(kept), np.flatnonzero(~kept)
-    within = covariance[np.ix_(k, k)]
-    across = covariance[np.ix_(r, k)]
-    slope = across @ np.linalg.pinv(within, rcond=_RANK_TOLERANCE, hermitian=True)
-    rest = whitening_matrix(covariance[np.ix_(r, r)] - slope @ across.T, **options)
     out = np.zeros_like(covariance)
-    out[np.ix_(k, k)] = whitening_matrix(within, **options)
-    out[np.ix_(r, r)] = rest
-    out[np.ix_(r, k)] = -rest @ slope
+    explained = explained_channels(covariance, kept)
+    out[explained] = np.nan
+    k, r = np.flatnonzero(kept), np.flatnonzero(~kept & ~explained)
+    out[np.ix_(k, k)] = whitening_matrix(covariance[np.ix_(k, k)], **options)
+    if r.size:
+        slope, residual = _regressed(covariance, k, r)
+        floor = _RANK_TOLERANCE * np.linalg.eigvalsh(covariance[np.ix_(r, r)])[-1]
+        rest = whitening_matrix(residual, **options, floor=floor)
+        out[np.ix_(r, r)] = rest
+        out[np.ix_(r, k)] = -rest @ slope
     return out
+
+
+def explained_channels(covariance, kept):
+    """Which of the other channels are sums of the kept ones, from a covariance (N, N).
+
+    Their variance is known to the last digit: one channel of an average reference, or
+    what was interpolated from the kept ones. Never true of a kept channel, nor of one
+    that does not move or is NaN.
+    """
+    known = np.isfinite(np.diag(covariance)) & (np.diag(covariance) > 0)
+    k, r = np.flatnonzero(kept & known), np.flatnonzero(~kept & known)
+    out = np.zeros(len(covariance), dtype=bool)
+    if k.size and r.size:
+        _, residual = _regressed(covariance, k, r)
+        out[r] = np.diag(residual) <= _RANK_TOLERANCE * np.diag(covariance)[r]
+    return out
+
+
+def _regressed(covariance, k, r):
+    """Regression of channels r on channels k, and the covariance that it leaves."""
+    within, across = covariance[np.ix_(k, k)], covariance[np.ix_(r, k)]
+    slope = across @ np.linalg.pinv(within, rcond=_RANK_TOLERANCE, hermitian=True)
+    return slope, covariance[np.ix_(r, r)] - slope @ across.T
 
 
 def flat_channels(covariance):

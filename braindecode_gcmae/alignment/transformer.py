@@ -18,6 +18,7 @@ from braindecode_gcmae.alignment.formulas import (
     automatic_shrinkage,
     check_options,
     degrees_of_freedom,
+    explained_channels,
     flat_channels,
     mean_covariance,
     window_covariances,
@@ -32,14 +33,11 @@ class ChannelMap:
     same bits, whatever the others hold.
     """
 
-    def __init__(
-        self, covariance, shrinkage, scale, kept=None, alone=None, before=None
-    ):
+    def __init__(self, covariance, shrinkage, scale, kept=None, alone=None):
         self.covariance, self.shrinkage, self.scale = covariance, shrinkage, scale
-        self.kept, self.alone, self.before = kept, alone, before
+        self.kept, self.alone = kept, alone
 
     def __call__(self, x):
-        x = np.asarray(x if self.before is None else self.before(x))
         x = x if x.dtype.kind == "f" else x.astype(np.float64)
         stacked = x[None] if x.ndim == 2 else x
         out = apply_whitening(
@@ -61,6 +59,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     covariance of the recording's windows (channel means removed): the mean covariance
     of the output is :math:`s^2 I`, for every person and cap alike. The step is
     stateless: ``fit`` learns nothing, ``transform`` aligns what it is given by itself.
+
+    Channels of Epochs and datasets that are no EEG stay as they are.
 
     What a recording is: of ``mne.Epochs`` and braindecode datasets, all windows that
     agree in the columns ``groups_from`` of the metadata or descriptions; of an array,
@@ -94,17 +94,18 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     ch_names : list of str, optional
         Names of the channels of arrays.
     bads : {"missing", "keep"}
-        How channels marked bad in Epochs come out: as NaN, a missing electrode, which
-        our models ignore; or as they came, for what cannot have NaN.
+        How channels marked bad in Epochs or in a dataset's recordings come out: as NaN,
+        a missing electrode, which our models ignore; or as they came, for what cannot
+        have NaN.
 
     Notes
     -----
     A channel with a non-finite sample is NaN throughout that window and takes no part
     in the whitening of the others; one that is so in too many windows is left out of
     the whole recording. Flat channels are returned as they came. Both are reported by a
-    warning. Channels marked bad in Epochs take no part in the whitening either, also
-    where ``electrodes`` names them. ``groups`` is a metadata request of ``transform``,
-    on by default where scikit-learn's metadata routing is enabled.
+    warning. Channels marked bad take no part in the whitening either, also where
+    ``electrodes`` names them. ``groups`` is a metadata request of ``transform``, on by
+    default where scikit-learn's metadata routing is enabled.
 
     References
     ----------
@@ -175,7 +176,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         if hasattr(X, "datasets") and hasattr(X, "description"):
             _no_groups(groups, "a braindecode dataset has them in its descriptions")
             return self._dataset(X)
-        if isinstance(X, (list, tuple)) and all(np.ndim(x) != 2 for x in X):
+        # Rows of a list of windows are arrays; what is no array is a recording.
+        if isinstance(X, (list, tuple)) and not any(_is_window(x) for x in X):
             _no_groups(groups, "the items of a list are the recordings")
             return [self.transform(x) for x in X]
         return self._array(as_windows(X), groups, self.scale, self.sfreq)
@@ -258,6 +260,14 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             except ValueError:  # none of them has a signal: nothing to map
                 return found
         covariance, shrinkage = found.covariance, found.shrinkage
+        explained = explained_channels(covariance, kept)
+        if explained.any():
+            names = [names[i] for i in np.flatnonzero(explained)]
+            _warn(
+                f"{names} are sums of the electrodes that are aligned by themselves "
+                "(interpolated, or one too many of an average reference): nothing is "
+                "left of them, they come out missing"
+            )
         return ChannelMap(covariance, shrinkage, scale, kept, alone)
 
     def _plain_map(self, x, scale, sfreq, names, label):
@@ -311,12 +321,22 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     def _dataset(self, dataset):
         """Return the dataset with each recording's map appended to its transform."""
 
-        def find_map(x, label):
-            names = self._channel_names(x.shape[1])
+        def find_map(x, label, names):
+            if names is None or self.ch_names is not None:
+                names = self._channel_names(x.shape[1])
             return self._map(x, self.scale, self.sfreq, names, label)
 
         groups = recording_columns(dataset.description, self.groups_from)
-        return map_dataset(dataset, groups, find_map)
+        keep_bads = self.bads == "keep"
+        return map_dataset(dataset, groups, find_map, keep_bads=keep_bads)
+
+
+def _is_window(x):
+    """Whether an item of a list is one window (N, T), not a recording."""
+    holds_windows = any(
+        hasattr(x, name) for name in ("get_data", "datasets", "crop_inds")
+    )
+    return not holds_windows and np.ndim(x) == 2
 
 
 def _warn(message):

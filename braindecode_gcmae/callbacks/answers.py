@@ -7,6 +7,8 @@ import torch
 from skorch.utils import to_device
 from torch import Tensor, nn
 
+from .hooks import device_of
+
 __all__ = ["TeacherAnswers", "inputs_of", "mean_graph"]
 
 
@@ -112,7 +114,7 @@ def inputs_of(net, windows):
     # A loader draws a seed when it is iterated: looking must not move training.
     with torch.random.fork_rng(devices=[]):
         for x, _ in net.get_iterator(windows, training=False):
-            yield to_device(x if isinstance(x, dict) else {"x": x}, net.device)
+            yield to_device(x if isinstance(x, dict) else {"x": x}, device_of(net))
 
 
 @torch.no_grad()

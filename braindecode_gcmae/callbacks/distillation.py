@@ -16,11 +16,12 @@ from ..losses import (
     topology_distillation_loss,
 )
 from ..masking import counter_uniform
+from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows, collate_windows
 from ..pretraining.twins import without_twins
 from .answers import TeacherAnswers, inputs_of, mean_graph
 from .checks import check_labels, check_seen, check_terms, check_unlabelled
-from .hooks import AuxiliaryLoss, unwrap
+from .hooks import AuxiliaryLoss, device_of
 from .origin import given_teacher, held_out, planned_teacher, trained_teacher
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
@@ -125,7 +126,7 @@ class TopologyDistillation(AuxiliaryLoss):
     # -- before training -------------------------------------------------------
     def initialize(self):
         """A newly initialised net learns from a newly trained teacher."""
-        self.teacher_nets_ = {}
+        self.trained_teachers_ = {}
         return super().initialize()
 
     @property
@@ -197,12 +198,12 @@ class TopologyDistillation(AuxiliaryLoss):
             found = self._find_teachers(net, student, X, y)
         for model in found:
             check_fit(model, student)
-            model.to(net.device).eval().requires_grad_(False)
+            model.to(device_of(net)).eval().requires_grad_(False)
         self.teacher_, *self.others_ = found
         # With positions, too, its nodes are its electrodes in their order (D10).
         self.teacher_.network.selects = True
         kept = kept_rows(self.teacher_, student)
-        self.kept_ = torch.tensor(kept, device=net.device)
+        self.kept_ = torch.tensor(kept, device=device_of(net))
         self.net_, self.teacher_graph_ = net, None
         self.step_ = self.__dict__.pop("resumed_step_", 0)
         self.windows_ = getattr(self, "windows_", None)  # of check
@@ -213,14 +214,16 @@ class TopologyDistillation(AuxiliaryLoss):
         resumed = self.__dict__.pop("resumed_", None)
         if resumed is not None:
             return resumed
-        found, nets = [], self.teacher_nets_
+        found, trained = [], self.trained_teachers_
         for number, member in enumerate(self._members):
             model = given_teacher(member)
             if model is None:
                 # Once per initialisation: a warm start goes on with the same teacher.
-                if number not in nets:
-                    nets[number] = trained_teacher(member, net, student, X, y)
-                model = trained_head(unwrap(nets[number].module_), "the teacher")
+                if number not in trained:
+                    fitted = trained_teacher(member, net, student, X, y)
+                    model = trained_head(unwrap(fitted.module_), "the teacher")
+                    trained[number] = model
+                model = trained[number]
             found.append(copy.deepcopy(model))
         return found
 
@@ -237,13 +240,15 @@ class TopologyDistillation(AuxiliaryLoss):
             self.teacher_graph_ = mean_graph(self.teacher_, net, probe)
             self._ask_teacher(net, dataset_train)
         self.student_graph_ = mean_graph(student, net, probe)
+        limits = {"density": self.density, "threshold": self.threshold}
         self.positive_, self.negative_ = topology_pairs(
             self.student_graph_,
             self.teacher_graph_,
             self.kept_,
-            density=self.density,
-            threshold=self.threshold,
+            **limits,
         )
+        # As long as its graph: to read a graph's median is to wait for a GPU.
+        self.student_edges_ = binarise(self.student_graph_, **limits)
 
     def _ask_teacher(self, net, dataset_train):
         """Once for all epochs, where the answers are few enough to be kept."""
@@ -258,7 +263,7 @@ class TopologyDistillation(AuxiliaryLoss):
     def _unlabelled(self, rows: list[int]) -> dict:
         """Some of the unlabelled windows as inputs of ``forward``."""
         batch, _ = collate_windows([self.windows_[i] for i in rows])
-        batch = to_device(batch, self.net_.device)
+        batch = to_device(batch, device_of(self.net_))
         return {k: batch[k] for k in ("x", "pos", "ch_mask") if k in batch}
 
     def compute(self, inputs, nodes, electrodes, y_pred, training):
@@ -292,7 +297,7 @@ class TopologyDistillation(AuxiliaryLoss):
             "kd": lambda: self._soft_labels(y_pred, logits),
             "gtd": lambda: self._topology(*pair, **shared),
             "lsp": lambda: local_structure_loss(
-                *pair, self._student_edges(), self.kept_, **shared
+                *pair, self.student_edges_, self.kept_, **shared
             ),
             "gcrd": lambda: graph_contrastive_loss(*pair, self.kept_, **shared),
         }
@@ -318,10 +323,6 @@ class TopologyDistillation(AuxiliaryLoss):
             form=self.form,
             **shared,
         )
-
-    def _student_edges(self):
-        limits = {"density": self.density, "threshold": self.threshold}
-        return binarise(self.student_graph_, **limits)
 
     def _soft_labels(self, y_pred, logits):
         if _is_regression(self.net_):
@@ -352,11 +353,12 @@ class TopologyDistillation(AuxiliaryLoss):
         self.net_ = None
 
     def __getstate__(self):
-        # The teacher is the user's to keep; a pickled student stays small.
+        # A teacher that was handed over is the user's to keep: a pickled student stays
+        # small. One that was trained here goes with it, so that training can go on.
         state = super().__getstate__()
         for name in ("teacher_", "windows_", "net_", "answers_"):
             state[name] = None
-        return {**state, "others_": [], "teacher_nets_": {}}
+        return {**state, "others_": []}
 
 
 def _is_regression(net) -> bool:

@@ -23,10 +23,10 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import Subset, TensorDataset
 
 from ..models import CheckpointError
+from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
 from ..pretraining.processes import n_processes
 from .describe import _describe_function, _digest, describe
-from .hooks import unwrap
 
 __all__ = ["check_run", "fingerprint"]
 

@@ -10,18 +10,15 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
+from ..models.wrapped import unwrap
 from .describe import DescribedCallback
 
-__all__ = ["AuxiliaryLoss", "check_all", "unwrap"]
+__all__ = ["AuxiliaryLoss", "check_all", "device_of"]
 
 
-def unwrap(module: nn.Module) -> nn.Module:
-    """The eager module inside torch.compile's and DDP's wrappers."""
-    for attribute in ("_orig_mod", "module"):
-        inner = getattr(module, attribute, None)
-        if isinstance(inner, nn.Module):
-            return unwrap(inner)
-    return module
+def device_of(net) -> torch.device:
+    """Where a net's module is; ``net.device`` is None under accelerate."""
+    return next(unwrap(net.module_).parameters()).device
 
 
 def check_all(first: Callback, net, X, y) -> None:

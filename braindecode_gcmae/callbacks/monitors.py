@@ -1,5 +1,7 @@
 """Watching pretraining: does the embedding know the task, and has it collapsed?"""
 
+import math
+
 import numpy as np
 import torch
 from skorch.callbacks import Callback
@@ -76,7 +78,7 @@ class CollapseMonitor(DescribedCallback, Callback):
         """Look at the embeddings and the queue."""
         if len(net.history) % self.every:
             return
-        step = max(1, len(dataset_train) // self.n_windows)
+        step = math.ceil(len(dataset_train) / self.n_windows)
         rows = range(0, len(dataset_train), step)
         embeddings = torch.from_numpy(net.pooled_nodes(dataset_train, rows))
         net.history.record("embedding_std", float(embeddings.std(0).mean()))

@@ -11,7 +11,7 @@ from skorch.utils import multi_indexing
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from .hooks import unwrap
+from ..models.wrapped import unwrap
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model

@@ -13,9 +13,10 @@ from torch import nn
 
 from ..models import CheckpointError
 from ..models.checkpoint import replace_file
+from ..models.wrapped import unwrap
 from .describe import DescribedCallback
 from .fingerprint import check_run, fingerprint
-from .hooks import check_all, unwrap
+from .hooks import check_all
 
 __all__ = ["ResumableCheckpoint"]
 

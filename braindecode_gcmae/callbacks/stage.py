@@ -9,11 +9,12 @@ from skorch.callbacks import Callback
 from skorch.history import History
 
 from ..models import GCMAETeacher
+from ..models.wrapped import unwrap
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
 from ..pretraining.arranged import for_model
 from ..pretraining.twins import without_twins
 from .describe import DescribedCallback
-from .hooks import check_all, unwrap
+from .hooks import check_all, device_of
 from .states import model_state, rebuild_model
 
 __all__ = ["GCMAEPretraining"]
@@ -138,7 +139,7 @@ class GCMAEPretraining(DescribedCallback, Callback):
                 "objective": self.objective,
                 "seed": self.seed,
                 "verbose": self.verbose,
-                "device": net.device,
+                "device": device_of(net),
                 **(self.arguments or {}),
             },
         )
@@ -189,9 +190,6 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.teacher_ = None if given is None else rebuild_model(given)
         self.history_ = History()
         self.history_.extend(json.loads(state.get("history", "[]")))
-
-    def __getstate__(self):
-        return {**self.__dict__, "teacher_": None}
 
 
 def _epochs(callback) -> list:

@@ -5,8 +5,9 @@ from pathlib import Path
 from skorch.callbacks import Callback
 from torch import nn
 
+from ..models.wrapped import unwrap
 from .describe import DescribedCallback
-from .hooks import check_all, unwrap
+from .hooks import check_all
 from .states import load_model
 
 __all__ = ["StartFrom"]

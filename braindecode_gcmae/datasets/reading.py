@@ -164,7 +164,7 @@ def read_hbn(
         A BIDS release (ds005505 and on; 2025 EEG Foundation Challenge), or any
         folder of recordings whose paths carry the task and a subject NDAR.... The
         older ``mat_format`` files are in no format that MNE reads.
-    tasks : sequence of str | None
+    tasks : str | sequence of str | None
         For instance ``"RestingState"``, ``"surroundSupp"``,
         ``"contrastChangeDetection"``, ``"DespicableMe"``; None: all.
     subjects : sequence of str | None
@@ -172,6 +172,8 @@ def read_hbn(
     channels : list of str | None
         Electrodes to keep: E-numbers or 10-05 names, by position. None: E1 to
         E128; the flat reference Cz is left out.
+    cache : path | None
+        As in ``read_recordings``.
 
     Returns
     -------
@@ -187,6 +189,7 @@ def read_hbn(
     Alexander et al. 2017, https://doi.org/10.1038/sdata.2017.181.
     """
     files, described = [], []
+    tasks = [tasks] if isinstance(tasks, str) else tasks
     for file in _recording_files(root):
         words = re.split(r"[^A-Za-z0-9]+", file.relative_to(root).as_posix())
         hits = re.findall(_HBN_SUBJECT, file.as_posix())

@@ -1,5 +1,6 @@
 """Large unlabelled collections, read window by window when a window is asked for."""
 
+import copy
 import warnings
 from collections.abc import Iterable
 from fractions import Fraction
@@ -17,6 +18,7 @@ from braindecode.datasets import (
 from braindecode.preprocessing import create_fixed_length_windows
 from scipy.signal import resample_poly
 
+from braindecode_gcmae.alignment.columns import subject_column
 from braindecode_gcmae.datasets.reading import eeg_only, read_recordings
 
 
@@ -98,9 +100,9 @@ def _window_raw(part, seconds, stride, sfreq):
     if raw.n_times < length:
         return None
     description = {} if part.description is None else part.description
-    copy = RawDataset(raw, description, part.target_name)
+    again = RawDataset(raw, description, part.target_name)
     (windows,) = create_fixed_length_windows(
-        BaseConcatDataset([copy]),
+        BaseConcatDataset([again]),
         window_size_samples=length,
         window_stride_samples=max(1, round(stride * native)),
         on_last_window="drop",
@@ -118,16 +120,17 @@ def _window_epochs(epochs, seconds, stride, sfreq):
     native = epochs.info["sfreq"]
     length, step = round(seconds * native), max(1, round(stride * native))
     rate, parts, metadata = sfreq or native, [], epochs.metadata
-    if metadata is None or "subject" not in metadata:
+    column = None if metadata is None else subject_column(metadata)
+    if column is None:
         groups = {None: epochs}
     else:
-        who = metadata["subject"].to_numpy()
+        who = metadata[column].to_numpy()
         groups = {one: epochs[np.flatnonzero(who == one)] for one in pd.unique(who)}
     for start in range(0, len(epochs.times) - length + 1, step):
         span = (start, start + length)
         for subject, mine in groups.items():
-            cut = mine.copy()
-            cut.metadata = pd.DataFrame(
+            cut = copy.copy(mine)  # the data are shared
+            table = pd.DataFrame(
                 {
                     "i_window_in_trial": start // step,
                     "i_start_in_trial": start,
@@ -136,6 +139,8 @@ def _window_epochs(epochs, seconds, stride, sfreq):
                 },
                 index=range(len(cut)),
             )
+            with mne.utils.use_log_level("ERROR"):
+                cut.metadata = table
             part = WindowsDataset(cut, {} if subject is None else {"subject": subject})
             part.transform = ToMicrovolts(native, rate, round(seconds * rate), span)
             parts.append(part)

@@ -136,8 +136,16 @@ class FeatureNorm(nn.Module):
 
 @torch.jit.unused
 def _sum_over_processes(totals: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(totals)
+    """The same over all processes that train one model together.
+
+    Only inside DistributedDataParallel's forward: processes may as well train a model
+    each (a fold of a cross-validation), and know nothing of each other's data.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return totals
+    wrapper = torch.nn.parallel.DistributedDataParallel._get_active_ddp_module()
+    if wrapper is not None:
+        torch.distributed.all_reduce(totals, group=wrapper.process_group)
     return totals
 
 

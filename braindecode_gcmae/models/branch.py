@@ -109,8 +109,8 @@ class Branch(nn.Module):
     def windows(self, x: Tensor, learn: bool, **where) -> Windows:
         """Graphs of a batch of windows, nothing hidden."""
         network = self.model.network
-        graphs = network.graph_of(x, learn=learn, **where)
-        return Windows(network.locate(x, **where)[0], *graphs)
+        x, electrodes = network.locate(x, **where)
+        return Windows(x, *network.graph_at(x, electrodes, learn))
 
     def draw(self, windows: Windows, generate) -> Draw:
         """Nodes and edges a view loses, by ``generate(generator, purpose, size)``."""

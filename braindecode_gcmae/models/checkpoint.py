@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import re
-import tempfile
+import secrets
+import stat
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -158,15 +159,15 @@ def replace_file(path: Path, write) -> None:
     OSError
         If it cannot be written: no space, no permission, no folder.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    # Not of tempfile, whose files are private: who may read it is for the umask to say.
+    name = str(path.with_name(f".{path.name}.{secrets.token_hex(8)}"))
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
+        usual = stat.S_IMODE(os.stat(name).st_mode)
         write(name)
         with open(name, "rb+") as file:
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private
+        os.chmod(name, usual)  # safetensors writes a private file of its own
         os.replace(name, path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)

@@ -283,6 +283,16 @@ class ElectrodeGraphNetwork(nn.Module):
         ``learn``: add to the statistics. ``augment``: drop electrodes and segments.
         """
         x, electrodes = self.locate(x, pos, ch_mask)
+        return self.graph_at(x, electrodes, learn, augment)
+
+    def graph_at(
+        self,
+        x: Tensor,
+        electrodes: Electrodes,
+        learn: bool = False,
+        augment: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor, Electrodes]:
+        """The same, of nodes (B, N, T) that were located."""
         observed = self.analyse(x)
         if augment and self.electrode_dropout > 0:
             electrodes = self._drop_electrodes(electrodes)

@@ -19,7 +19,7 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     :bdg-dark-line:`Channel`
 
     Reads the windows of a low-density cap, or takes its own electrodes, by name, out of
-    high-density windows; both give the same bits. At most 130,000 parameters.
+    high-density windows; both give the same bits. 27,000 parameters by default.
 
     .. rubric:: From a window to a class
 

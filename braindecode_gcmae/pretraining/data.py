@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler, Subset
 from ..alignment.columns import subject_column
 from ..masking import counter_uniform
 from ..montage import electrode_positions
+from ..montage.recording import marked_bad, recording_info
 
 __all__ = [
     "CounterShuffle",
@@ -139,25 +140,41 @@ class _LazySource(_Source):
 
     def __init__(self, dataset):
         self.dataset = dataset
-        info = getattr(getattr(dataset, "raw", None), "info", None)
-        if info is None:
-            info = getattr(getattr(dataset, "windows", None), "info", None)
+        info = recording_info(dataset)
         self.channels = None if info is None else info["chs"]
         # A transform may resample what is read: datasets.ToMicrovolts says to what.
         rate = getattr(getattr(dataset, "transform", None), "target_rate", None)
         if rate is None and info is not None:
             rate = info["sfreq"]
         self.sfreq = None if rate is None else float(rate)
-        first = np.asarray(dataset[0][0])
-        check_windows(first[None], None if info is None else list(info["ch_names"]))
-        self.shape = first.shape
+        names = None if info is None else list(info["ch_names"])
+        # Of what is marked bad nothing is read: a missing electrode.
+        self.bad = np.flatnonzero(marked_bad(info, names or ()))
+        seen = self._with_signal()
+        check_windows(seen[None], names)
+        self.shape = seen.shape
         self.ids = subject_ids(dataset, len(dataset))
 
     def __len__(self):
         return len(self.dataset)
 
+    def _with_signal(self, n_looks: int = 8) -> np.ndarray:
+        """A window in which something moves, if there is one among a few: recordings
+        may begin or end in zeros.
+        """
+        for i in dict.fromkeys(np.linspace(0, len(self) - 1, n_looks).astype(int)):
+            x = self[int(i)]
+            finite = x[np.isfinite(x).all(-1)] if x.ndim == 2 else x
+            if finite.size and finite.std(-1).max() > 0:
+                return x
+        return self[0]
+
     def __getitem__(self, i):
-        return np.asarray(self.dataset[i][0], dtype=np.float32)
+        x = np.asarray(self.dataset[i][0], dtype=np.float32)
+        if len(self.bad):
+            x = x.copy()  # it may be the dataset's own
+            x[self.bad] = np.nan
+        return x
 
 
 class _PartSource(_Source):
@@ -201,11 +218,12 @@ def _sources(x) -> list:
     if isinstance(x, SliceDataset):
         return _part(x.dataset, x.indices_)
     if isinstance(x, mne.BaseEpochs):
-        # Bad channels are data here: they may be bad in some recordings only.
+        # Bad channels keep their rows: they may be bad in some recordings only.
         picks = mne.pick_types(x.info, eeg=True, exclude=[])
         if not len(picks):
             raise ValueError(f"none of the channels {x.ch_names} is of type EEG")
         data = x.get_data(units="uV", picks=picks)
+        data[:, marked_bad(x.info, [x.ch_names[p] for p in picks])] = np.nan
         channels = [x.info["chs"][p] for p in picks]
         return [_ArraySource(data, channels, x.info["sfreq"], subject_ids(x, len(x)))]
     if isinstance(x, np.ndarray):
@@ -331,11 +349,17 @@ class UnlabelledWindows(Dataset):
 def _codes(ids: np.ndarray) -> np.ndarray:
     """Subjects as numbers, in order of appearance; None and NaN (unknown) are -1."""
     unknown = [i is None or i is pd.NA or i != i for i in ids]  # NaN != NaN
-    names = [None if un else str(i) for i, un in zip(ids, unknown, strict=True)]
+    names = [None if un else _id(i) for i, un in zip(ids, unknown, strict=True)]
     codes: dict = {None: -1}
     for name in names:
         codes.setdefault(name, len(codes) - 1)
     return np.array([codes[name] for name in names], dtype=np.int64)
+
+
+def _id(value) -> str:
+    """A subject as text; 1.0 is 1, as pandas makes floats of integers with gaps."""
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def _montage(source) -> tuple:

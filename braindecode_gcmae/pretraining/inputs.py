@@ -2,9 +2,11 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..losses import info_nce, reconstruction_loss
-from ..montage import match_electrodes
+from ..montage import canonical_name, match_electrodes
+from .arranged import channel_names, model_channels
 from .data import UnlabelledWindows
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "check_settings",
     "masked_rows",
     "paper_arguments",
+    "refuse_ignored",
     "signal_of",
+    "signal_of_model",
 ]
 
 
@@ -65,6 +69,45 @@ def signal_of(windows: UnlabelledWindows, sfreq, chs_info, ch_names) -> dict:
     return signal
 
 
+def signal_of_model(model) -> dict:
+    """Signal arguments that a model was built with, as :func:`signal_of` has them."""
+    signal = {"n_times": model.n_times, "sfreq": model.sfreq}
+    names = model._braindecode_init_kwargs.get("ch_names")
+    if model._chs_info is not None:
+        signal["chs_info"] = model._chs_info
+    elif names is not None:
+        signal["ch_names"] = names
+    else:
+        signal["n_chans"] = model.n_chans
+    return signal
+
+
+def refuse_ignored(pretrainer) -> None:
+    """Refuse arguments for a model that is there already: it would not hear of them."""
+    for name in ("teacher", "student"):
+        model = getattr(pretrainer, name)
+        if not isinstance(model, nn.Module):
+            continue
+        given = sorted(pretrainer.get_params_for(name))
+        if given:
+            raise ValueError(
+                f"{name} is a model already, and {name}__{given[0]}= would be ignored: "
+                f"build it with {given[0]}=, or pass its class"
+            )
+    electrodes, student = pretrainer.electrodes, pretrainer.student
+    named = isinstance(student, nn.Module) and model_channels(student) is not None
+    if electrodes is None or not named:
+        return
+    kept = [canonical_name(name) for name in map(str, electrodes)]
+    own = channel_names(student.node_channels())
+    if own != kept:
+        raise ValueError(
+            f"student is a model already, with the electrodes {own}, and "
+            f"electrodes={list(electrodes)} would be ignored: build it with "
+            "electrodes=, or leave it out here"
+        )
+
+
 def paper_arguments(cls, name: str) -> dict:
     """The paper's arguments of a model class, prefixed for the pretrainer."""
     return {f"{name}__{key}": value for key, value in cls.paper_arguments().items()}
@@ -75,6 +118,17 @@ def check_pair(teacher, student) -> None:
     if teacher is None or student is None:
         return
     t, s = teacher.network, student.network
+    if not np.isclose(teacher.sfreq, student.sfreq):
+        raise ValueError(
+            f"teacher and student see the same windows, but were built for "
+            f"{teacher.sfreq:g} and {student.sfreq:g} Hz"
+        )
+    names = [channel_names(model_channels(model)) for model in (teacher, student)]
+    if None not in names and names[0] != names[1] and t.n_chans == s.n_chans:
+        raise ValueError(
+            f"teacher and student see the same windows, but have other channels or "
+            f"another order: {names[0]} and {names[1]}"
+        )
     if t.n_chans != s.n_chans:
         raise ValueError(
             f"teacher and student see the same windows, but expect {t.n_chans} and "

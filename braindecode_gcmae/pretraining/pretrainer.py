@@ -9,9 +9,16 @@ from torch import nn
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
-from .arranged import arranged, channel_names, check_rate
+from .arranged import arranged, channel_names, check_rate, model_channels
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
-from .inputs import check_pair, check_settings, paper_arguments, signal_of
+from .inputs import (
+    check_pair,
+    check_settings,
+    paper_arguments,
+    refuse_ignored,
+    signal_of,
+    signal_of_model,
+)
 from .loss import TERMS, PretrainingLoss
 from .processes import mean_over_processes, n_processes, process_index
 from .use import PretrainedModels
@@ -39,7 +46,8 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
     chs_info, ch_names, sfreq : optional
         Channels and sampling rate (Hz) of the windows; default from the data.
     objective : {"joint", "contrast", "reconstruction", "sequential"}
-        "sequential" contrasts in the first half of the epochs, then reconstructs.
+        "sequential" contrasts in the first half of ``max_epochs`` epochs, then
+        reconstructs; ``partial_fit`` goes on with the latter.
     projection_dim, queue_size, momentum, temperature, drop_nodes, drop_edges, noise
         See :class:`~braindecode_gcmae.models.JointPretraining`.
     reconstruction : dict, optional
@@ -231,9 +239,8 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         self
         """
         windows = self._windows(X, y, groups)
-        self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
         if not self.warm_start or not self.initialized_:
-            self.initialize()
+            self._build_for(windows)
         return super().partial_fit(self._arranged(windows))
 
     def partial_fit(self, X, y=None, classes=None, *, groups=None):
@@ -243,14 +250,26 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         """
         windows = self._windows(X, y, groups)
         if not self.initialized_:
-            self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
+            self._build_for(windows)
         return super().partial_fit(self._arranged(windows))
+
+    def _build_for(self, windows: UnlabelledWindows) -> None:
+        """Initialise the models for the signal of these windows, or as they are."""
+        refuse_ignored(self)
+        ready = [m for m in (self.teacher, self.student) if isinstance(m, nn.Module)]
+        if ready:
+            check_rate(windows, ready[0].sfreq)
+            self.signal_ = signal_of_model(ready[0])
+        else:
+            self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
+        self.initialize()
 
     def _arranged(self, windows: UnlabelledWindows) -> UnlabelledWindows:
         """The windows in the order of the models' channels, at their rate."""
-        check_rate(windows, self.signal_["sfreq"])
-        named = self.signal_.get("chs_info", self.signal_.get("ch_names"))
-        return arranged(windows, channel_names(named))
+        # As they were built: later windows may come in another order.
+        model = next(iter(self.joint_.branches.values())).model
+        check_rate(windows, model.sfreq)
+        return arranged(windows, channel_names(model_channels(model)))
 
     def _windows(self, x, y, groups) -> UnlabelledWindows:
         if y is not None:
@@ -280,11 +299,14 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         """Loader of the windows; in training in an order set by seed and epoch."""
-        if not training:
-            return super().get_iterator(dataset, training=False)
-        arguments = {**self.get_params_for("iterator_train")}
+        name = "iterator_train" if training else "iterator_valid"
+        arguments = {**self.get_params_for(name)}
         arguments.setdefault("collate_fn", collate_windows)
         arguments.setdefault("batch_size", self.batch_size)
+        if arguments["batch_size"] == -1:  # skorch's word for all of them
+            arguments["batch_size"] = len(dataset)
+        if not training:
+            return self.iterator_valid(dataset, **arguments)
         step = arguments["batch_size"] * n_processes(self)
         arguments.setdefault("drop_last", len(dataset) >= step)
         arguments.pop("shuffle", None)

@@ -10,9 +10,10 @@ from torch import nn
 
 from ..models import CheckpointError, GCMAEStudent, GCMAETeacher, JointPretraining
 from ..models.hub import FIGURE, draw_model, locate_part, publish
+from ..models.wrapped import unwrap
 from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
-from .inputs import masked_rows
+from .inputs import masked_rows, signal_of_model
 from .results import Reconstruction, run_card, run_metrics
 
 __all__ = ["PretrainedModels"]
@@ -29,10 +30,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @property
     def joint_(self) -> JointPretraining:
         """The module that holds both branches and the queue."""
-        module = self.module_
-        for wrapper in ("module", "_orig_mod"):  # DDP, torch.compile
-            module = getattr(module, wrapper, module)
-        return module
+        return unwrap(self.module_)
 
     @property
     def student_(self):
@@ -62,29 +60,30 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         the second moments: they stay spread out while the nodes collapse.
         """
         name = "student" if "student" in self.joint_.branches else "teacher"
+        # Of what is trained on, which is arranged already.
         embeddings = self._embed(name, torch.utils.data.Subset(windows, list(rows)))
         return embeddings[:, : self._branch(name).model.network.readout.n_outputs]
 
     @torch.no_grad()
-    def _embed(self, name: str, x) -> np.ndarray:
+    def _embed(self, name: str, windows) -> np.ndarray:
         network = self._branch(name).model.network
         was_training = network.training
         network.eval()
         try:
             parts = [
                 network(batch["x"], batch.get("pos"), batch.get("ch_mask")).cpu()
-                for batch in self._batches(x, self._branch(name).model)
+                for batch in self._batches(windows)
             ]
         finally:
             network.train(was_training)
         return torch.cat(parts).numpy()
 
-    def _batches(self, x, model):
-        if isinstance(x, torch.utils.data.Subset):
-            windows = x  # of what is trained on
-        else:
-            ready = isinstance(x, UnlabelledWindows)
-            windows = for_model(x if ready else UnlabelledWindows(x), model)
+    def _arranged_for(self, name: str, x) -> UnlabelledWindows:
+        """What a user hands over, in the order of a model's channels."""
+        windows = x if isinstance(x, UnlabelledWindows) else UnlabelledWindows(x)
+        return for_model(windows, self._branch(name).model)
+
+    def _batches(self, windows):
         loader = torch.utils.data.DataLoader(
             windows, batch_size=self.batch_size, collate_fn=collate_windows
         )
@@ -100,11 +99,11 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         What a head would see: the pooled nodes, then the second moments
         (:class:`~braindecode_gcmae.features.SecondMoments`), if the model has them.
         """
-        return self._embed("student", X)
+        return self._embed("student", self._arranged_for("student", X))
 
     def transform_teacher(self, X):
         """Teacher embeddings of HD windows, (n, d); see :meth:`transform`."""
-        return self._embed("teacher", X)
+        return self._embed("teacher", self._arranged_for("teacher", X))
 
     @torch.no_grad()
     def reconstruct(self, X, masked, density="teacher") -> Reconstruction:
@@ -128,13 +127,17 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         device = self.device_of_models()
         hidden = torch.zeros(network.n_nodes, dtype=torch.bool, device=device)
         hidden[rows] = True
-        self.joint_.eval()
         targets, rebuilt = [], []
-        for batch in self._batches(X, branch.model):
-            where = {"pos": batch.get("pos"), "ch_mask": batch.get("ch_mask")}
-            target, output = branch.inpaint(batch["x"], hidden, **where)
-            targets.append(target.cpu())
-            rebuilt.append(output.cpu())
+        windows, was_training = self._arranged_for(density, X), branch.training
+        branch.eval()
+        try:
+            for batch in self._batches(windows):
+                where = {"pos": batch.get("pos"), "ch_mask": batch.get("ch_mask")}
+                target, output = branch.inpaint(batch["x"], hidden, **where)
+                targets.append(target.cpu())
+                rebuilt.append(output.cpu())
+        finally:
+            branch.train(was_training)
         return Reconstruction(
             torch.cat(targets).numpy(),
             torch.cat(rebuilt).numpy(),
@@ -236,8 +239,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         if not loaded:
             raise CheckpointError(f"neither {folder}/teacher nor {folder}/student")
         first = next(iter(loaded.values()))
-        if not hasattr(self, "signal_"):
-            self.signal_ = {"n_times": first.n_times, "sfreq": first.sfreq}
+        self.signal_ = signal_of_model(first)
         saved = self.teacher, self.student
         self.teacher, self.student = loaded.get("teacher"), loaded.get("student")
         try:

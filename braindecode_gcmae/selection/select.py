@@ -11,7 +11,7 @@ from .coverage import (
     graph_closeness,
     greedy_coverage,
 )
-from .teacher import channel_name, mean_graph, occlusion_importance, unwrap
+from .teacher import channel_name, mean_graph, model_of, occlusion_importance
 
 __all__ = ["select_electrodes"]
 
@@ -83,7 +83,7 @@ def select_electrodes(
     ----------
     Nemhauser, Wolsey & Fisher (1978), https://doi.org/10.1007/BF01588971
     """
-    model, _ = unwrap(teacher)
+    model, _ = model_of(teacher)
     names = [channel_name(channel) for channel in model.node_channels()]
     if importance is None:
         importance = "topology" if windows is None else "occlusion"

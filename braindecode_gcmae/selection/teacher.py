@@ -10,9 +10,11 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from ..models.base import ElectrodeGraphModel
+from ..models.wrapped import unwrap
 from ..montage import match_electrodes
+from ..montage.recording import marked_bad
 
-__all__ = ["channel_name", "mean_graph", "occlusion_importance", "unwrap"]
+__all__ = ["channel_name", "mean_graph", "model_of", "occlusion_importance"]
 
 
 @torch.no_grad()
@@ -24,7 +26,7 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     model : GCMAETeacher or GCMAEStudent, or a fitted net around one
     windows : array (B, C, T) in µV, mne.Epochs or windowed dataset, optional
         Without: what the graph is before it has seen data (its geometric and learned
-        parts). Channels of Epochs are taken by name, bad ones too.
+        parts). Channels of Epochs are taken by name; bad ones are missing.
     max_windows : int
         At most so many are used, evenly spaced.
 
@@ -39,7 +41,7 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
         If the graph has no edge without windows, or Epochs have other channels or
         another sampling rate than the model.
     """
-    model, _ = unwrap(model)
+    model, _ = model_of(model)
     network = model.network
     if windows is None:
         x = torch.full((1, network.n_chans, network.n_times), torch.nan)
@@ -78,7 +80,7 @@ def occlusion_importance(
     -------
     ndarray, shape (N,)
     """
-    model, trained_head = unwrap(model)
+    model, trained_head = model_of(model)
     network, total = model.network, np.zeros(model.network.n_nodes)
     x = _sample(windows, max_windows, model)
     whole_cap = x.shape[1] == network.n_chans
@@ -101,7 +103,7 @@ def occlusion_importance(
     return total / len(x)
 
 
-def unwrap(teacher) -> tuple[nn.Module, bool]:
+def model_of(teacher) -> tuple[nn.Module, bool]:
     """The model inside whatever a user calls a teacher; is its head trained?"""
     trained_head = True
     if hasattr(type(teacher), "teacher_"):  # GCMAEPretrainer
@@ -110,8 +112,8 @@ def unwrap(teacher) -> tuple[nn.Module, bool]:
         if not hasattr(teacher, "module_"):
             raise NotFittedError(f"this {type(teacher).__name__} is not fitted: fit it")
         teacher = teacher.module_
-    for wrapper in ("_orig_mod", "module"):  # torch.compile, DDP
-        teacher = getattr(teacher, wrapper, teacher)
+    if isinstance(teacher, nn.Module):
+        teacher = unwrap(teacher)
     if not isinstance(teacher, ElectrodeGraphModel):
         raise TypeError(
             "expected a fitted EEGClassifier around one of our models, a GCMAETeacher, "
@@ -144,7 +146,10 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
         raise ValueError("there are no windows")
     rows = np.unique(np.linspace(0, n - 1, min(n, max(1, limit))).round().astype(int))
     if hasattr(windows, "get_data"):
-        x = windows[rows].get_data(units="uV", picks=_picks(windows.info, model))
+        picks = _picks(windows.info, model)
+        x = windows[rows].get_data(units="uV", picks=picks)
+        bad = marked_bad(windows.info, [windows.ch_names[pick] for pick in picks])
+        x[:, bad] = np.nan  # missing, as in training
     elif isinstance(windows, np.ndarray | Tensor):
         x = windows[rows]
     else:
@@ -164,7 +169,7 @@ def _picks(info: mne.Info, model: nn.Module) -> np.ndarray:
             f"the Epochs have {info['sfreq']:g} Hz, the {type(model).__name__} was "
             f"built for {model.sfreq:g} Hz: resample them"
         )
-    # Bad channels are data here, as in training: the model waits for each of its own.
+    # Bad channels keep their rows: the model waits for each of its own.
     eeg = mne.pick_types(info, eeg=True, exclude=[])
     if not len(eeg):
         raise ValueError(f"none of the channels {info.ch_names} is of type EEG")

@@ -6,7 +6,7 @@ import torch
 from ..graph import binarise, topology_pairs
 from ..montage import match_electrodes
 from ..selection import mean_graph
-from ..selection.teacher import unwrap
+from ..selection.teacher import model_of
 from .heads import (
     colour_bar,
     dots,
@@ -159,7 +159,7 @@ def plot_topology_gap(
     """
     teacher_graph, channels = _graph(teacher, channels, windows)
     if not isinstance(student, np.ndarray | torch.Tensor | list):
-        kept = unwrap(student)[0].node_channels() if kept is None else kept
+        kept = model_of(student)[0].node_channels() if kept is None else kept
     student_graph, _ = _graph(student, channels, windows)
     xy, labels = locate(channels, len(teacher_graph))
     rows = list(range(len(xy))) if kept is None else _rows(kept, channels, labels)
@@ -214,7 +214,7 @@ def plot_topology_gap(
 def _graph(graph, channels, windows):
     """Adjacency (N, N) and channels, of an array or of a model."""
     if not isinstance(graph, np.ndarray | torch.Tensor | list):
-        model = unwrap(graph)[0]
+        model = model_of(graph)[0]
         if channels is None:
             channels = model.node_channels()
         return mean_graph(model, windows), channels

@@ -22,7 +22,7 @@ from tiny import X, Y, classifier, distil, fit, labelled, student, teacher, vect
 from torch import nn
 
 from braindecode_gcmae import GCMAETeacher, TopologyDistillation
-from braindecode_gcmae.callbacks.hooks import unwrap
+from braindecode_gcmae.models.wrapped import unwrap
 
 
 def pickled(net):
@@ -357,10 +357,10 @@ def test_a_warm_start_stacks_no_hooks_and_keeps_its_teacher():
     unfitted = classifier(GCMAETeacher, max_epochs=1)
     net = classifier(callbacks=[("distil", Counting(unfitted))], warm_start=True)
     fit(net)
-    first = dict(net.callbacks_)["distil"].teacher_nets_[0]
+    first = dict(net.callbacks_)["distil"].trained_teachers_[0]
     fit(net)
     assert len(calls) == 2 * 2 * 3 and len(net.history) == 4
-    assert dict(net.callbacks_)["distil"].teacher_nets_[0] is first
+    assert dict(net.callbacks_)["distil"].trained_teachers_[0] is first
 
 
 # ------------------------------------------------------------------------ scikit-learn

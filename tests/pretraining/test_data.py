@@ -61,11 +61,31 @@ def test_a_resampling_transform_tells_the_rate():
     assert data.n_times == round(SFREQ / 4)
 
 
-def test_bad_channels_of_epochs_stay_in_their_rows():
+def test_bad_channels_of_epochs_keep_their_rows_and_are_missing():
     made = epochs(windows(4))
+    before = UnlabelledWindows(made)
     made.info["bads"] = ["Cz"]
-    data = UnlabelledWindows(made)
+    with pytest.warns(UserWarning, match="Cz.*never finite"):
+        data = UnlabelledWindows(made)
     assert data.n_chans == len(data.channels) == len(NAMES)
+    row = NAMES.index("Cz")
+    for i in range(4):
+        assert np.isnan(data[i][0]["x"][row]).all()
+        rest = np.delete(data[i][0]["x"], row, axis=0)
+        np.testing.assert_array_equal(rest, np.delete(before[i][0]["x"], row, axis=0))
+    assert np.isfinite(made.get_data(copy=True)).all()
+
+
+def test_bad_channels_of_a_lazy_recording_are_missing_in_that_recording_alone():
+    marked, whole = recording(1), recording(2)
+    marked.datasets[0].raw.info["bads"] = ["Cz"]
+    with pytest.warns(UserWarning, match="Cz.*never finite"):
+        data = UnlabelledWindows([marked, whole])
+    seen = np.stack([np.isfinite(data[i][0]["x"]).all(-1) for i in range(len(data))])
+    row = NAMES.index("Cz")
+    assert not seen[:4, row].any() and seen[4:].all()
+    assert np.delete(seen[:4], row, axis=1).all()
+    assert np.isfinite(marked[0][0]).all()  # the user's own stays as it is
 
 
 def test_channels_that_are_no_eeg_stay_outside():

@@ -1,0 +1,32 @@
+"""What the header of a recording says about its channels."""
+
+import numpy as np
+
+__all__ = ["marked_bad", "other_than_eeg", "recording_info"]
+
+
+def recording_info(part):
+    """``mne.Info`` of one recording of a braindecode dataset, None without any."""
+    for name in ("raw", "windows"):
+        info = getattr(getattr(part, name, None), "info", None)
+        if info is not None:
+            return info
+    return None
+
+
+def marked_bad(info, names) -> np.ndarray:
+    """Which of the named channels are marked bad, (N,) of bool; without info none."""
+    bads = () if info is None else info["bads"]
+    return np.array([name in bads for name in names], dtype=bool)
+
+
+def other_than_eeg(info, names) -> np.ndarray:
+    """Which of the named channels are EOG, stimuli, ..., (N,) of bool.
+
+    Without info none; of a recording that has no channel of type EEG none either.
+    """
+    if info is None:
+        return np.zeros(len(names), dtype=bool)
+    kinds = dict(zip(info["ch_names"], info.get_channel_types(), strict=True))
+    other = np.array([kinds.get(name, "eeg") != "eeg" for name in names], dtype=bool)
+    return other & ~other.all()
