@@ -1,6 +1,7 @@
 """GCMAEClassifier: an EEGClassifier that keeps what ``fit`` is told of its windows."""
 
 import warnings
+from contextlib import contextmanager
 
 import mne
 from braindecode import EEGClassifier
@@ -63,6 +64,29 @@ class GCMAEClassifier(EEGClassifier):
         TypeError
             If windows or labels are not numbers.
         """
+        with self._told(X, y, subjects, groups, X_target_unlabeled):
+            return super().fit(X, y, **fit_params)
+
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        classes=None,
+        *,
+        subjects=None,
+        groups=None,
+        X_target_unlabeled=None,
+        **fit_params,
+    ):
+        """Go on fitting; the arguments are those of :meth:`fit`."""
+        if getattr(self, "fit_metadata_", None):  # fit has come here
+            return super().partial_fit(X, y, classes, **fit_params)
+        with self._told(X, y, subjects, groups, X_target_unlabeled):
+            return super().partial_fit(X, y, classes, **fit_params)
+
+    @contextmanager
+    def _told(self, X, y, subjects, groups, target):
+        """Check what is told of the windows, and keep it while they are fitted."""
         given = {"subjects": subjects, "groups": groups}
         for name, ids in given.items():
             if ids is not None and len(ids) != len(X):
@@ -71,9 +95,9 @@ class GCMAEClassifier(EEGClassifier):
                     f"got {len(ids)}"
                 )
         check_labels(y)
-        self.fit_metadata_ = {**given, "X_target_unlabeled": X_target_unlabeled}
+        self.fit_metadata_ = {**given, "X_target_unlabeled": target}
         try:
-            return super().fit(X, y, **fit_params)
+            yield
         finally:
             self.fit_metadata_ = {}  # a fitted net holds no data
 

@@ -51,6 +51,11 @@ def _prepare(
             "the model has no head (n_outputs=None): train one, or pass "
             "probabilities=False for embeddings"
         )
+    if probabilities and model.n_outputs == 1:
+        raise ValueError(
+            "the model has one output, of which softmax makes 1: pass "
+            "probabilities=False for its value"
+        )
     n_chans = network.n_nodes if channels == "electrodes" else network.n_chans
     module = _Deployed(copy.deepcopy(model), probabilities).cpu().float().eval()
     # Two windows: with one, a batch of one would be captured as a constant.

@@ -66,7 +66,9 @@ def _words(seed: int, epoch: int, index: Tensor, stream: int, size: tuple) -> Te
         key = _mix_int(key + part * _GOLDEN + _GOLDEN)
     # Each row is a SplitMix64 sequence of its own, started at a hash of its sample.
     start = _mix(_mix(index.long() * _signed(_GOLDEN)) ^ _signed(key))
-    element = torch.arange(1, prod(size) + 1, device=index.device)
+    # xor: inductor takes products of a plain arange for indices, and refuses those that
+    # overflow.
+    element = torch.arange(1, prod(size) + 1, device=index.device).bitwise_xor(0)
     words = _mix(start.unsqueeze(1) + element * _signed(_GOLDEN))
     return words.reshape(len(index), *size)
 

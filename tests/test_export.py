@@ -271,3 +271,14 @@ def test_samples_and_arguments_that_do_not_fit_are_refused(file, folder):
         StreamingClassifier(lambda x: x)
     with pytest.raises(ValueError, match="shorter than a sample"):
         StreamingClassifier(file, step=0.001)
+
+
+@pytest.mark.parametrize(
+    "export", [export_program, lambda m, **k: export_onnx(m, "m.onnx", **k)]
+)
+def test_probabilities_of_a_single_output_are_refused(export, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = student(n_outputs=1)
+    with pytest.raises(ValueError, match="one output.*probabilities=False"):
+        export(model)
+    export(model, probabilities=False)

@@ -547,3 +547,15 @@ assert montage.match_electrodes(["C3"], ["E36"]) == [0]
 assert not {"mne", "torch", "braindecode", "scipy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_bipolar_channel_is_not_the_electrode_that_it_stands_at():
+    names = ["C3", "Cz", "C4", "F3"]
+    info = mne.create_info(names, 100.0, "eeg").set_montage("standard_1005")
+    raw = mne.io.RawArray(np.random.default_rng(0).normal(size=(4, 50)), info)
+    bipolar = mne.set_bipolar_reference(raw, ["C3", "C4"], ["Cz", "F3"], verbose=False)
+    with pytest.raises(ValueError, match="unknown electrodes.*'C3'.*'C4'"):
+        match_electrodes(["C3", "C4"], bipolar.info["chs"])
+    assert match_electrodes(["C3-Cz"], bipolar.info["chs"]) == [
+        bipolar.ch_names.index("C3-Cz")
+    ]

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import mne
 import numpy as np
 import pytest
 import torch
@@ -424,7 +425,7 @@ def test_epochs_of_another_cap_are_an_error_that_names_what_is_not_there(
     model, windows
 ):
     others = ["AF7" if name == "O1" else name for name in NAMES]
-    with pytest.raises(ValueError, match="Epochs.*channels of the GCMAETeacher.*'O1'"):
+    with pytest.raises(ValueError, match="windows.*channels of the GCMAETeacher.*'O1'"):
         select_electrodes(model, 4, windows=make_epochs(windows, others))
 
 
@@ -479,3 +480,29 @@ def test_looking_leaves_the_mode_of_every_part_as_it_was(windows):
     modes = [module.training for module in model.modules()]
     select_electrodes(model, 2, windows=windows)
     assert [module.training for module in model.modules()] == modes
+
+
+def test_channels_of_a_dataset_are_taken_by_name(model, windows):
+    from braindecode.datasets import BaseConcatDataset, RawDataset
+    from braindecode.preprocessing import create_fixed_length_windows
+
+    def dataset(order, bads=()):
+        signal = np.concatenate(list(windows), axis=1)[order]
+        info = mne.create_info([NAMES[row] for row in order], 80.0, "eeg")
+        raw = mne.io.RawArray(signal, info, verbose=False)
+        raw.info["bads"] = list(bads)
+        return create_fixed_length_windows(
+            BaseConcatDataset([RawDataset(raw, {"subject": 1})]),
+            start_offset_samples=0,
+            stop_offset_samples=None,
+            window_size_samples=windows.shape[2],
+            window_stride_samples=windows.shape[2],
+            drop_last_window=True,
+        )
+
+    order = np.random.default_rng(3).permutation(len(NAMES))
+    plain = occlusion_importance(model, dataset(range(len(NAMES))))
+    turned = occlusion_importance(model, dataset(order))
+    np.testing.assert_allclose(turned, plain, rtol=1e-5)
+    lost = occlusion_importance(model, dataset(order, bads=["Cz"]))
+    assert lost[NAMES.index("Cz")] == 0 and np.delete(lost, NAMES.index("Cz")).any()

@@ -23,7 +23,7 @@ from braindecode_gcmae.alignment.formulas import (
     mean_covariance,
     window_covariances,
 )
-from braindecode_gcmae.montage import match_electrodes
+from braindecode_gcmae.montage import canonical_name, match_electrodes
 
 
 class ChannelMap:
@@ -322,13 +322,24 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         """Return the dataset with each recording's map appended to its transform."""
 
         def find_map(x, label, names):
-            if names is None or self.ch_names is not None:
-                names = self._channel_names(x.shape[1])
+            given = self._channel_names(x.shape[1])
+            if names is None:
+                names = given
+            elif self.ch_names is not None and _spelled(given) != _spelled(names):
+                raise ValueError(
+                    f"ch_names={given} are not the channels of the dataset, {names}: "
+                    "leave ch_names out, a dataset knows its own"
+                )
             return self._map(x, self.scale, self.sfreq, names, label)
 
         groups = recording_columns(dataset.description, self.groups_from)
         keep_bads = self.bads == "keep"
         return map_dataset(dataset, groups, find_map, keep_bads=keep_bads)
+
+
+def _spelled(names):
+    """The names, spelled in one way."""
+    return [canonical_name(name) for name in names]
 
 
 def _is_window(x):

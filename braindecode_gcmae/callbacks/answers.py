@@ -31,11 +31,19 @@ class TeacherAnswers:
     others : list of nn.Module
         The rest of a committee: what is decided is decided by all
         (:func:`committee_logits`), the nodes are the teacher's.
+    regression : bool
+        Whether outputs are values instead of logits.
     """
 
     def __init__(
-        self, teacher: nn.Module, largest: int = 1 << 28, others: list | tuple = ()
+        self,
+        teacher: nn.Module,
+        largest: int = 1 << 28,
+        others: list | tuple = (),
+        *,
+        regression: bool = False,
     ):
+        self.regression = regression
         self.teacher, self.others, self.largest = teacher, list(others), largest
         self.rows: dict[bytes, tuple[Tensor, Tensor]] = {}
 
@@ -53,7 +61,8 @@ class TeacherAnswers:
         embedding = network.summarise(observed, nodes, electrodes)
         logits = self.teacher.final_layer(embedding)
         if self.others:
-            logits = committee_logits([logits, *(m(**inputs) for m in self.others)])
+            logits = [logits, *(member(**inputs) for member in self.others)]
+            logits = committee_logits(logits, regression=self.regression)
         return logits, nodes
 
     def pays(self, n_windows: int, n_uses: int) -> bool:
@@ -72,7 +81,7 @@ class TeacherAnswers:
         self.rows.update(learnt)
 
 
-def committee_logits(logits: list[Tensor]) -> Tensor:
+def committee_logits(logits: list[Tensor], *, regression: bool = False) -> Tensor:
     r"""What a committee says: the mean of its members' probabilities, as logits.
 
     .. math:: z_c = \log \frac1K \sum_k \mathrm{softmax}(z^{(k)})_c
@@ -80,14 +89,16 @@ def committee_logits(logits: list[Tensor]) -> Tensor:
     Parameters
     ----------
     logits : list of Tensor, shape (B, C)
-        Of each member; of one output (regression), whose mean is taken.
+        Of each member.
+    regression : bool
+        Whether they are values, whose mean is taken.
 
     Returns
     -------
     Tensor, shape (B, C)
     """
     stacked = torch.stack(logits)
-    if stacked.shape[-1] == 1:
+    if regression:
         return stacked.mean(0)
     return stacked.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 

@@ -3,6 +3,7 @@
 import mne
 import numpy as np
 import torch
+from skorch import NeuralNetRegressor
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -15,8 +16,10 @@ __all__ = [
     "check_labels",
     "check_order",
     "check_seen",
+    "check_softmax",
     "check_terms",
     "check_unlabelled",
+    "is_regression",
 ]
 
 
@@ -39,11 +42,24 @@ def check_seen(x, model: nn.Module) -> None:
     UserWarning
         If they look like volts, or some channels are flat or not finite throughout.
     """
+    if isinstance(x, mne.BaseEpochs):
+        _refuse_others(x, model)
     if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
     elif not isinstance(x, Dataset) or not len(x) or isinstance(x[0][0], dict):
         return
     check_order(UnlabelledWindows(x), model)
+
+
+def _refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
+    """Refuse Epochs with channels that are no EEG: a net takes all that there are."""
+    kinds = zip(epochs.ch_names, epochs.get_channel_types(), strict=True)
+    others = [name for name, kind in kinds if kind != "eeg"]
+    if others and len(epochs.ch_names) not in (model.n_chans, model.network.n_nodes):
+        raise ValueError(
+            f"the Epochs have channels that are no EEG, {others}, and a net takes all "
+            "that there are: use epochs.pick('eeg')"
+        )
 
 
 def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
@@ -55,13 +71,17 @@ def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
         If the names of their channels are known and are others than the model's, or in
         another order, or if they have another sampling rate.
     """
-    fitted = for_model(windows, model)
-    if fitted is windows:
+    for_model(windows, model)  # the rate
+    expected = channel_names(model_channels(model))
+    orders = [channel_names(source.channels) for source in windows.sources]
+    if expected is None:  # then all recordings are to be as the first
+        known = [orders[0]]
+    else:
+        known = [expected, [expected[int(row)] for row in model.network.rows]]
+    given = next((o for o in orders if o is not None and o not in known), None)
+    if given is None or known == [None]:
         return
-    given, expected = (
-        channel_names(windows.channels),
-        channel_names(model_channels(model)),
-    )
+    expected = known[0]
     off = [(g, e) for g, e in zip(given, expected, strict=False) if g != e]
     first = off[0] if off else (f"{len(given)} channels", f"{len(expected)} channels")
     raise ValueError(
@@ -110,6 +130,35 @@ def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:
             f"the label {wrong[0]} is none of the {n_outputs} classes 0 to "
             f"{n_outputs - 1} of the model: encode labels with sklearn's LabelEncoder, "
             "or pass module__n_outputs"
+        )
+
+
+_OF_VALUES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+_OF_SINGLE_OUTPUTS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
+
+
+def is_regression(net) -> bool:
+    """Whether a net's outputs are values: by its mode, its class or its criterion."""
+    told = getattr(net, "mode", None)
+    if told is not None:
+        return told == "regression"
+    return isinstance(net, NeuralNetRegressor) or isinstance(net.criterion_, _OF_VALUES)
+
+
+def check_softmax(net, model: nn.Module) -> None:
+    """Refuse soft labels where there is no softmax over classes to soften.
+
+    Raises
+    ------
+    ValueError
+        If the model has one output, or outputs that decide by themselves.
+    """
+    alone = isinstance(net.criterion_, _OF_SINGLE_OUTPUTS)
+    if model.n_outputs == 1 or alone:
+        raise ValueError(
+            f"soft labels need one output for each class: the model has "
+            f"{model.n_outputs}, the criterion is {type(net.criterion_).__name__}. Use "
+            "n_outputs=2 for two classes, or kd_weight=0"
         )
 
 

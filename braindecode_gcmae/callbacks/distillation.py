@@ -20,8 +20,16 @@ from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows, collate_windows
 from ..pretraining.twins import without_twins
 from .answers import TeacherAnswers, inputs_of, mean_graph
-from .checks import check_labels, check_seen, check_terms, check_unlabelled
+from .checks import (
+    check_labels,
+    check_seen,
+    check_softmax,
+    check_terms,
+    check_unlabelled,
+    is_regression,
+)
 from .hooks import AuxiliaryLoss, device_of
+from .marks import is_marked, new_mark, put_mark
 from .origin import given_teacher, held_out, planned_teacher, trained_teacher
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
@@ -126,7 +134,7 @@ class TopologyDistillation(AuxiliaryLoss):
     # -- before training -------------------------------------------------------
     def initialize(self):
         """A newly initialised net learns from a newly trained teacher."""
-        self.trained_teachers_ = {}
+        self.trained_teachers_, self.mark_ = {}, new_mark()
         return super().initialize()
 
     @property
@@ -143,8 +151,10 @@ class TopologyDistillation(AuxiliaryLoss):
         super().check(net, X, y)
         check_terms(self)
         student = unwrap(net.module_)
-        if not _is_regression(net):
+        if not is_regression(net):
             check_labels(y, student.n_outputs)
+            if self.kd_weight:
+                check_softmax(net, student)
         if getattr(self, "resumed_", None) is None:
             with torch.random.fork_rng(devices=[]):
                 models = [
@@ -155,7 +165,7 @@ class TopologyDistillation(AuxiliaryLoss):
                 check_fit(model, student)
             kept_rows(models[0], student)
         stages = self._stages(net)
-        if all(stage.done_ for stage in stages):  # or it looks at them itself
+        if all(stage.is_done(net) for stage in stages):  # or it looks at them itself
             check_seen(X, student)
         self.windows_ = None
         if self.unlabelled is not None:
@@ -207,13 +217,18 @@ class TopologyDistillation(AuxiliaryLoss):
         self.net_, self.teacher_graph_ = net, None
         self.step_ = self.__dict__.pop("resumed_step_", 0)
         self.windows_ = getattr(self, "windows_", None)  # of check
-        self.answers_ = TeacherAnswers(self.teacher_, others=self.others_)
+        self.answers_ = TeacherAnswers(
+            self.teacher_, others=self.others_, regression=is_regression(net)
+        )
 
     def _find_teachers(self, net, student, X, y) -> list[nn.Module]:
         """Copies of the members, so that the originals stay as they are."""
         resumed = self.__dict__.pop("resumed_", None)
         if resumed is not None:
             return resumed
+        if not is_marked(student, self.mark_):  # it was made anew
+            self.trained_teachers_ = {}
+            put_mark(student, self.mark_)
         found, trained = [], self.trained_teachers_
         for number, member in enumerate(self._members):
             model = given_teacher(member)
@@ -247,8 +262,31 @@ class TopologyDistillation(AuxiliaryLoss):
             self.kept_,
             **limits,
         )
+        if not len(net.history) > 1:
+            self._warn_unlinked()
         # As long as its graph: to read a graph's median is to wait for a GPU.
         self.student_edges_ = binarise(self.student_graph_, **limits)
+
+    def _warn_unlinked(self):
+        """Say that the topology of so few electrodes has nothing to teach."""
+        weighs = callable(self.gtd_weight) or self.gtd_weight > 0
+        n, lost = len(self.kept_), None
+        if not bool(self.positive_.any()):
+            lost = (
+                f"the teacher's graph links no two of the student's {n} electrodes, "
+                "neither directly nor through a removed one"
+            )
+        elif not bool(self.negative_.any()):
+            lost = (
+                f"the student's graph links no two of its {n} electrodes that the "
+                "teacher's does not"
+            )
+        if weighs and lost is not None:
+            warnings.warn(
+                f"{lost}: the topology term is 0. Another density= links others",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _ask_teacher(self, net, dataset_train):
         """Once for all epochs, where the answers are few enough to be kept."""
@@ -325,7 +363,7 @@ class TopologyDistillation(AuxiliaryLoss):
         )
 
     def _soft_labels(self, y_pred, logits):
-        if _is_regression(self.net_):
+        if is_regression(self.net_):
             return nn.functional.mse_loss(y_pred, logits)
         return logit_distillation_loss(y_pred, logits, temperature=self.temperature)
 
@@ -359,7 +397,3 @@ class TopologyDistillation(AuxiliaryLoss):
         for name in ("teacher_", "windows_", "net_", "answers_"):
             state[name] = None
         return {**state, "others_": []}
-
-
-def _is_regression(net) -> bool:
-    return getattr(net, "mode", "classification") == "regression"

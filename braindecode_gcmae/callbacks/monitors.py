@@ -74,6 +74,10 @@ class CollapseMonitor(DescribedCallback, Callback):
         self.every = every
         self.n_windows = n_windows
 
+    def on_train_begin(self, net, **kwargs):
+        """Refuse a net that does not pretrain."""
+        _require_pretrainer(self, net)
+
     def on_epoch_end(self, net, dataset_train=None, **kwargs):
         """Look at the embeddings and the queue."""
         if len(net.history) % self.every:
@@ -145,6 +149,10 @@ class ProbeMonitor(DescribedCallback, Callback):
             return KNeighborsClassifier(n_neighbors, metric="cosine")
         raise ValueError(f"probe must be 'linear' or 'knn', got {self.probe!r}")
 
+    def on_train_begin(self, net, **kwargs):
+        """Refuse a net that does not pretrain."""
+        _require_pretrainer(self, net)
+
     def on_epoch_end(self, net, **kwargs):
         """Fit the probe and record its accuracy as ``probe_<kind>``."""
         if len(net.history) % self.every:
@@ -154,3 +162,11 @@ class ProbeMonitor(DescribedCallback, Callback):
         probe = self._classifier().fit(train, np.asarray(self.y_train))
         score = probe.score(test, np.asarray(self.y_test))
         net.history.record(f"probe_{self.probe}", float(score))
+
+
+def _require_pretrainer(callback, net) -> None:
+    if not hasattr(net, "pooled_nodes"):
+        raise TypeError(
+            f"{type(callback).__name__} watches a GCMAEPretrainer, this is a "
+            f"{type(net).__name__}: hand it over in the arguments of GCMAEPretraining"
+        )

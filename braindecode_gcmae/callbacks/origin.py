@@ -51,9 +51,11 @@ def _arguments(teacher, student) -> dict:
     if isinstance(teacher.module, nn.Module):
         return {}
     given, inherited = teacher.get_params_for("module"), {}
+    if given.get("n_outputs") is None:  # a fold may lack a class
+        inherited["n_outputs"] = student.n_outputs
     if all(given.get(name) is None for name in _CHANNELS):
         config = student._braindecode_init_kwargs
-        inherited = {n: config[n] for n in _CHANNELS if config[n] is not None}
+        inherited |= {n: config[n] for n in _CHANNELS if config[n] is not None}
     return {**inherited, "sfreq": given.get("sfreq") or student.sfreq}
 
 
@@ -119,8 +121,8 @@ def _stage(net) -> GCMAEPretraining | None:
     return stages[0] if stages else None
 
 
-def _rows(net, X, y) -> tuple:
-    """Rows of training and of validation, as ``fit`` will split them; None if not.
+def _parts(net, X, y) -> tuple:
+    """Training and validation, as ``fit`` will split them; None without a split.
 
     The net's splitter is asked on a copy, and numpy's numbers are put back.
     """
@@ -130,14 +132,10 @@ def _rows(net, X, y) -> tuple:
     try:
         net.train_split = copy.deepcopy(splitter)
         with torch.random.fork_rng(devices=[]):
-            parts = net.get_split_datasets(X, y)
+            return net.get_split_datasets(X, y)
     finally:
         net.train_split = splitter
         np.random.set_state(state)
-    if not all(isinstance(part, Subset) for part in parts):  # a validation set apart
-        return None, None
-    train, valid = (np.asarray(part.indices) for part in parts)
-    return train, valid
 
 
 def _taken(X, rows):
@@ -148,10 +146,11 @@ def _taken(X, rows):
 
 
 def _training_part(net, X, y):
-    train, _ = _rows(net, X, y)
-    if train is None:
+    train, _ = _parts(net, X, y)
+    if not isinstance(train, Subset):
         return X, y
-    return _taken(X, train), None if y is None else multi_indexing(np.asarray(y), train)
+    rows = np.asarray(train.indices)
+    return _taken(X, rows), None if y is None else multi_indexing(np.asarray(y), rows)
 
 
 def held_out(net, X, y):
@@ -159,5 +158,10 @@ def held_out(net, X, y):
     known = isinstance(X, np.ndarray | torch.Tensor | Dataset)
     if not (known or hasattr(X, "get_data")):
         return None  # of a dict of inputs nothing is known
-    _, valid = _rows(net, X, y)
-    return None if valid is None or not len(valid) else _taken(X, valid)
+    _, valid = _parts(net, X, y)
+    if valid is None or not len(valid):
+        return None
+    if isinstance(valid, Subset):
+        return _taken(X, np.asarray(valid.indices))
+    # A set apart (predefined_split), of which skorch keeps the array.
+    return valid.X if hasattr(valid, "X") else valid

@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -111,6 +112,14 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     def _begin_again(self, net) -> None:
         state = self._read(net)
         check_run(self.file, state.get("run"), self.run_)
+        if len(net.history) and len(json.loads(state["history"])) >= net.max_epochs:
+            warnings.warn(
+                f"{self.file} holds this run, all {net.max_epochs} epochs of it: there "
+                "is nothing left to do. To train on, raise max_epochs, or remove the "
+                "callback",
+                UserWarning,
+                stacklevel=2,
+            )
         self.state_ = state
         self.begin_ = state["random_at_begin"]
         try:

@@ -15,6 +15,7 @@ from ..pretraining.arranged import for_model
 from ..pretraining.twins import without_twins
 from .describe import DescribedCallback
 from .hooks import check_all, device_of
+from .marks import is_marked, new_mark, put_mark
 from .states import model_state, rebuild_model
 
 __all__ = ["GCMAEPretraining"]
@@ -75,11 +76,16 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.arguments = arguments
 
     looks_at_windows = True  # so that a GCMAEClassifier need not
+    resumed_ = False
 
     def initialize(self):
         """A newly initialised net is to be pretrained again."""
-        self.done_ = False
+        self.mark_, self.done_ = new_mark(), False
         return self
+
+    def is_done(self, net) -> bool:
+        """Whether the net's module, as it is now, was pretrained."""
+        return self.done_ and is_marked(unwrap(net.module_), self.mark_)
 
     def check(self, net, X=None, y=None) -> None:
         """Refuse a net whose module cannot be pretrained."""
@@ -93,9 +99,12 @@ class GCMAEPretraining(DescribedCallback, Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Pretrain, and load the student's weights into the net."""
         check_all(self, net, X, y)
-        if getattr(self, "done_", False):
-            return
         module = unwrap(net.module_)
+        if self.resumed_:  # of the same module, in a process that was interrupted
+            put_mark(module, self.mark_)
+            self.resumed_ = False
+        if self.is_done(net):
+            return
         windows = self._windows(net, X)
         pretrainer = self._pretrainer(net)
         # What a loader draws there must not move the training that follows.
@@ -106,10 +115,11 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.teacher_ = None if self.teacher is None else pretrainer.teacher_
         self.history_ = pretrainer.history
         self.done_ = True
+        put_mark(module, self.mark_)
 
     def planned_teacher(self, net):
         """The teacher as it will be before a step is made; pretrained, if it is."""
-        if getattr(self, "done_", False):
+        if self.done_ and (self.resumed_ or self.is_done(net)):
             return self.teacher_
         pretrainer, module = self._pretrainer(net), unwrap(net.module_)
         signal = {"n_times": module.n_times, "sfreq": module.sfreq}
@@ -183,7 +193,7 @@ class GCMAEPretraining(DescribedCallback, Callback):
 
     def resume_from(self, state: dict) -> None:
         """Skip what was done before the interruption, and have what it made."""
-        self.done_ = bool(state.get("done"))
+        self.done_ = self.resumed_ = bool(state.get("done"))
         if not self.done_:
             return
         given = state.get("teacher")

@@ -8,9 +8,23 @@ from torch import nn
 from ..models.wrapped import unwrap
 from .describe import DescribedCallback
 from .hooks import check_all
+from .marks import is_marked, new_mark, put_mark
 from .states import load_model
 
 __all__ = ["StartFrom"]
+
+# Arguments that change what a model computes, and no tensor's shape.
+_NOT_IN_SHAPES = (
+    "features",
+    "graph",
+    "encoder",
+    "readout",
+    "activation",
+    "n_heads",
+    "f_min",
+    "f_max",
+    "segment_seconds",
+)
 
 
 class StartFrom(DescribedCallback, Callback):
@@ -23,20 +37,24 @@ class StartFrom(DescribedCallback, Callback):
 
         EEGClassifier(GCMAEStudent, callbacks=[("start", StartFrom("run1/student"))])
 
-    Only the network's weights are taken; the head is the net's own. Once per
-    initialisation, so that ``partial_fit`` and a warm start go on from where they are.
+    Only the network's weights are taken; the head is the net's own. Once for each
+    module that the net makes, so that ``partial_fit`` and a warm start go on from where
+    they are. Weights that ``load_params`` put into a module that was never trained are
+    replaced; what skorch's ``LoadInitState`` loaded is left alone.
 
     Parameters
     ----------
     checkpoint : path, str, GCMAEStudent or GCMAETeacher
-        What ``from_pretrained`` takes, or a model.
+        What ``from_pretrained`` takes, or a model, or a fitted net around one.
 
     Raises
     ------
     CheckpointError
         If the checkpoint is damaged.
+    TypeError
+        If it is no model of this package.
     ValueError
-        If the net's module has another architecture.
+        If the net's module has another architecture, or a pretraining comes before.
     """
 
     def __init__(self, checkpoint):
@@ -44,17 +62,40 @@ class StartFrom(DescribedCallback, Callback):
 
     def initialize(self):
         """A newly initialised net starts from the checkpoint again."""
-        self.loaded_ = False
+        self.mark_, self.resumed_ = new_mark(), False
         return self
 
     def check(self, net, X=None, y=None) -> None:
-        """Refuse weights that do not fit the net's module."""
+        """Refuse weights that do not fit, and those of a pretraining being replaced."""
+        callbacks = [callback for _, callback in net.callbacks_]
+        before = callbacks[: callbacks.index(self)]
+        if any(hasattr(callback, "planned_teacher") for callback in before):
+            raise ValueError(
+                "StartFrom would replace what GCMAEPretraining, which comes before it "
+                "in callbacks, has learnt: put it first, to go on pretraining from "
+                "there, or leave one of them out"
+            )
         self.network_for(unwrap(net.module_))
+
+    def _source(self) -> nn.Module:
+        """The model to start from."""
+        given = self.checkpoint
+        if isinstance(given, str | Path):
+            return load_model(given)
+        if getattr(given, "initialized_", False):  # a net
+            given = given.module_
+        model = unwrap(given) if isinstance(given, nn.Module) else given
+        if not hasattr(model, "network"):
+            raise TypeError(
+                "StartFrom takes a folder, a model or a fitted net around one (of a "
+                "GCMAEPretrainer: pretrainer.student_), got "
+                f"{type(self.checkpoint).__name__}"
+            )
+        return model
 
     def network_for(self, module: nn.Module) -> nn.Module:
         """The network that a module starts from, after a look whether it fits."""
-        given = self.checkpoint
-        source = load_model(given) if isinstance(given, str | Path) else unwrap(given)
+        source = self._source()
         if not hasattr(module, "network"):
             raise ValueError(
                 "StartFrom needs a GCMAEStudent or GCMAETeacher as module, got "
@@ -70,24 +111,33 @@ class StartFrom(DescribedCallback, Callback):
                 f"architecture, at {len(names)} tensors such as {names[0]!r}: build "
                 "the model with the arguments of the checkpoint"
             )
+        configs = [model.get_config() for model in (source, module)]
+        for name in _NOT_IN_SHAPES:
+            theirs, mine = (config.get(name) for config in configs)
+            if theirs != mine:
+                raise ValueError(
+                    "the weights to start from and the model to be trained differ in "
+                    f"architecture: {name} is {theirs} and {mine}"
+                )
         return source.network
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Load the weights, once."""
         check_all(self, net, X, y)
-        if self.loaded_:
-            return
-        module = unwrap(net.module_)
-        module.network.load_state_dict(self.network_for(module).state_dict())
-        self.loaded_ = True
+        module, others = unwrap(net.module_), [c for _, c in net.callbacks_]
+        loaded = [c for c in others if getattr(c, "did_load_", False)]  # LoadInitState
+        if not (is_marked(module, self.mark_) or self.resumed_ or loaded):
+            module.network.load_state_dict(self.network_for(module).state_dict())
+        put_mark(module, self.mark_)
+        self.resumed_ = False
 
     def resume_state(self) -> dict:
         """For :class:`ResumableCheckpoint`: what goes on does not start again."""
-        return {"loaded": self.loaded_}
+        return {"loaded": True}  # long before anything is kept
 
     def resume_from(self, state: dict) -> None:
         """Leave the weights as they were when training was interrupted."""
-        self.loaded_ = bool(state.get("loaded"))
+        self.resumed_ = bool(state.get("loaded"))
 
     def __sklearn_clone__(self):
         return type(self)(self.checkpoint)  # a model is shared, not copied

@@ -13,6 +13,7 @@ CENTRE = np.array([0.0, 0.015, 0.044])  # metres: of the sphere fitted to 10-10
 # spherical ones are farthest from it, 29.7; nets that merely share names reach 170.
 CONTRADICTION = 30.0
 _ON_A_HEAD = (0.03, 0.2)  # metres from the centre; beyond, ``loc`` tells no direction
+_BIPOLAR = 5  # FIFFV_COIL_EEG_BIPOLAR
 _MANY = 8  # channels: fewer may come to fit by chance once they are shifted and turned
 
 
@@ -43,8 +44,8 @@ def _measured(channel: str | Mapping) -> np.ndarray:
     """Return the position stored in a chs_info entry, NaN if there is none."""
     unknown = np.full(3, np.nan)
     loc = None if isinstance(channel, str) else channel.get("loc")
-    if loc is None:
-        return unknown
+    if loc is None or channel.get("coil_type") == _BIPOLAR:
+        return unknown  # a difference of two electrodes stands where its anode does
     loc = np.asarray(loc, dtype=float).ravel()[:3]
     if loc.size < 3 or not np.isfinite(loc).all() or not loc.any():
         return unknown  # MNE writes NaN where it does not know, others write zeros

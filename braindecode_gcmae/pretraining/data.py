@@ -26,7 +26,7 @@ __all__ = [
     "subject_ids",
 ]
 
-_SMALLEST_EEG = 1e-2  # µV: recordings in volts are 1e-5
+_SMALLEST_EEG = 0.2  # µV: in millivolts recordings are 1e-2, in volts 1e-5
 
 
 def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
@@ -80,9 +80,10 @@ def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
         )
     median = float(np.nanmedian(spread[spread > 0]))
     if median < _SMALLEST_EEG:
+        unit, factor = ("volts", "1e6") if median < 1e-3 else ("millivolts", "1e3")
         _warn(
             f"the windows have a standard deviation of {median:.1e}, expected about "
-            "10 µV: are they in volts? Multiply by 1e6"
+            f"10 µV: are they in {unit}? Multiply by {factor}"
         )
 
 

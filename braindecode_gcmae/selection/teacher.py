@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..models.base import ElectrodeGraphModel
 from ..models.wrapped import unwrap
 from ..montage import match_electrodes
-from ..montage.recording import marked_bad
+from ..montage.recording import marked_bad, recording_info
 
 __all__ = ["channel_name", "mean_graph", "model_of", "occlusion_importance"]
 
@@ -153,7 +153,7 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     elif isinstance(windows, np.ndarray | Tensor):
         x = windows[rows]
     else:
-        x = np.stack([np.asarray(windows[int(row)][0]) for row in rows])
+        x = np.stack([_from_dataset(windows, int(row), model) for row in rows])
     x = torch.as_tensor(x, dtype=torch.float32)
     if x.dim() != 3:
         raise ValueError(
@@ -162,11 +162,31 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     return x
 
 
-def _picks(info: mne.Info, model: nn.Module) -> np.ndarray:
-    """Where Epochs have the channels of a model, in its order."""
-    if not np.isclose(info["sfreq"], model.sfreq):
+def _from_dataset(windows, row: int, model: nn.Module) -> np.ndarray:
+    """One window of a dataset, in the order of a model's channels if they have names.
+
+    What is marked bad is missing.
+    """
+    x = np.array(windows[row][0], dtype=np.float32)
+    part = windows
+    for part in getattr(windows, "datasets", ()):
+        if row < len(part):
+            break
+        row -= len(part)
+    info = recording_info(part)
+    if info is None:
+        return x
+    x[marked_bad(info, info["ch_names"])] = np.nan
+    rate = getattr(getattr(part, "transform", None), "target_rate", None)
+    return x[_picks(info, model, rate)]
+
+
+def _picks(info: mne.Info, model: nn.Module, sfreq=None) -> np.ndarray:
+    """Where a recording has the channels of a model, in its order."""
+    sfreq = sfreq or info["sfreq"]
+    if not np.isclose(sfreq, model.sfreq):
         raise ValueError(
-            f"the Epochs have {info['sfreq']:g} Hz, the {type(model).__name__} was "
+            f"the windows have {sfreq:g} Hz, the {type(model).__name__} was "
             f"built for {model.sfreq:g} Hz: resample them"
         )
     # Bad channels keep their rows: the model waits for each of its own.
@@ -188,6 +208,6 @@ def _rows(channels: list[dict], model: nn.Module) -> list[int]:
         except ValueError as error:
             problem = error
     raise ValueError(
-        f"the Epochs do not have the channels of the {type(model).__name__}: "
+        f"the windows do not have the channels of the {type(model).__name__}: "
         f"{shorten(str(problem), 300, placeholder=' ...')}"
     ) from problem

@@ -44,8 +44,18 @@ def test_its_logits_are_the_logarithm_of_the_mean_probability():
     torch.testing.assert_close(probability, mean)
     torch.testing.assert_close(committee_logits(logits).exp(), mean)
     torch.testing.assert_close(committee_logits(logits[:1]), logits[0].log_softmax(-1))
-    outputs = [torch.randn(5, 1) for _ in range(4)]
-    torch.testing.assert_close(committee_logits(outputs), sum(outputs) / 4)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_values_of_a_regression_are_averaged(n_outputs):
+    outputs = [torch.randn(5, n_outputs) for _ in range(4)]
+    found = committee_logits(outputs, regression=True)
+    torch.testing.assert_close(found, sum(outputs) / 4)
+    members = [teacher(seed=s, n_outputs=n_outputs).eval() for s in (1, 2)]
+    x = torch.as_tensor(windows(3))
+    answers = TeacherAnswers(members[0], others=members[1:], regression=True)
+    with torch.no_grad():
+        torch.testing.assert_close(answers({"x": x})[0], sum(m(x) for m in members) / 2)
 
 
 def test_all_members_decide_and_the_first_has_the_nodes():

@@ -116,9 +116,8 @@ def test_mixed_montages_may_be_validated():
 def test_a_subset_is_embedded_as_its_windows_are():
     net, recorded = pretrainer(max_epochs=1).fit(windows()), recording(1)
     whole = net.transform(recorded)
-    np.testing.assert_array_equal(
-        net.transform(Subset(recorded, [2, 0])), whole[[2, 0]]
-    )
+    part = net.transform(Subset(recorded, [2, 0]))
+    np.testing.assert_allclose(part, whole[[2, 0]], atol=1e-5)
 
 
 def test_a_recording_that_begins_in_zeros_is_accepted():

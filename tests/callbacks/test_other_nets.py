@@ -1,0 +1,286 @@
+"""Nets, criteria, splits and orders of callbacks that somebody will come with."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from braindecode import EEGRegressor
+from braindecode.datasets import BaseConcatDataset
+from skorch import NeuralNet, NeuralNetRegressor
+from skorch.callbacks import Checkpoint, LoadInitState
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+from tiny import (
+    NAMES,
+    X,
+    Y,
+    classifier,
+    distil,
+    epochs,
+    fit,
+    pretrainer,
+    quietly,
+    small,
+    student,
+    teacher,
+    windows,
+)
+from torch import nn
+
+from braindecode_gcmae import (
+    GCMAEClassifier,
+    GCMAEPretraining,
+    GCMAEStudent,
+    GCMAETeacher,
+    StartFrom,
+)
+from braindecode_gcmae.callbacks import (
+    CollapseMonitor,
+    ProbeMonitor,
+    ResumableCheckpoint,
+)
+
+STAGE = GCMAEPretraining(max_epochs=1, arguments=small("teacher"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    student(n_outputs=None, seed=11).save_pretrained(tmp_path / "student")
+    return tmp_path / "student"
+
+
+def saved(folder):
+    return network(GCMAEStudent.from_pretrained(folder))
+
+
+def network(net):
+    """Parameters of a network; statistics of the data move by themselves."""
+    found = getattr(net, "module_", net).network.parameters()
+    return nn.utils.parameters_to_vector(found).detach().clone()
+
+
+# ------------------------------------------------------------------ where it starts
+def test_a_module_that_is_made_anew_starts_from_the_checkpoint_again(folder):
+    net = fit(classifier(callbacks=[("start", StartFrom(folder))], lr=0.1))
+    assert not torch.equal(network(net), saved(folder))
+    net.set_params(module__drop_prob=0.1, lr=0.0)  # skorch makes another module
+    net.partial_fit(X, Y)
+    assert torch.equal(network(net), saved(folder))
+
+
+def test_a_module_that_is_made_anew_is_pretrained_again():
+    net = fit(classifier(callbacks=[("pretrain", copy.deepcopy(STAGE))], max_epochs=0))
+    stage = dict(net.callbacks_)["pretrain"]
+    first = stage.history_
+    net.set_params(module__drop_prob=0.1).partial_fit(X, Y)
+    assert stage.history_ is not first
+    net.partial_fit(X, Y)
+    assert stage.is_done(net)
+
+
+def test_a_callback_in_two_nets_starts_both(folder):
+    shared = StartFrom(folder)
+    given = {"callbacks": [("start", shared)], "lr": 0.0, "module__n_times": 160}
+    nets = [classifier(**given) for _ in range(2)]
+    for net in nets:
+        net.initialize()
+    for net in nets:
+        net.partial_fit(X, Y)
+        assert torch.equal(network(net), saved(folder))
+
+
+@pytest.mark.parametrize(
+    "copier", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))]
+)
+def test_a_copy_goes_on_from_where_it_is(folder, copier):
+    again = copier(fit(classifier(callbacks=[("start", StartFrom(folder))], lr=0.1)))
+    before = network(again)
+    again.set_params(lr=0.0).partial_fit(X, Y)
+    assert torch.equal(network(again), before)
+
+
+def test_a_state_that_skorch_loaded_is_left_alone(folder, tmp_path):
+    kept = Checkpoint(dirname=tmp_path / "kept", monitor=None)
+    fit(classifier(callbacks=[("kept", kept)], lr=0.1))
+    given = [("load", LoadInitState(kept)), ("start", StartFrom(folder))]
+    net = fit(classifier(callbacks=given, max_epochs=0))
+    plain = fit(classifier(callbacks=[("load", LoadInitState(kept))], max_epochs=0))
+    assert torch.equal(network(net), network(plain))
+
+
+def test_a_checkpoint_that_would_replace_a_pretraining_is_refused(folder):
+    given = [("pretrain", copy.deepcopy(STAGE)), ("start", StartFrom(folder))]
+    with pytest.raises(ValueError, match="StartFrom would replace.*put it first"):
+        fit(classifier(callbacks=given))
+    fit(classifier(callbacks=given[::-1]))
+
+
+def test_a_fitted_net_is_started_from_and_a_pretrainer_is_refused(folder):
+    first = fit(classifier(lr=0.1))
+    net = fit(classifier(callbacks=[("start", StartFrom(first))], max_epochs=0))
+    assert torch.equal(network(net), network(first))
+    both = pretrainer(max_epochs=1).fit(windows(), groups=np.arange(16) // 4)
+    with pytest.raises(TypeError, match="pretrainer.student_.*GCMAEPretrainer"):
+        fit(classifier(callbacks=[("start", StartFrom(both))]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("f_min", 8.0), ("segment_seconds", 0.8), ("activation", nn.ELU)],
+)
+def test_weights_that_would_mean_something_else_are_refused(folder, name, value):
+    given = {f"module__{name}": value, "callbacks": [("start", StartFrom(folder))]}
+    with pytest.raises(ValueError, match=f"architecture: {name} is .* and "):
+        fit(classifier(**given))
+
+
+def test_a_run_that_is_over_says_that_nothing_is_left_to_do(tmp_path):
+    net = fit(classifier(callbacks=[("resume", ResumableCheckpoint(tmp_path))]))
+    with pytest.warns(UserWarning, match="nothing left to do.*max_epochs"):
+        net.partial_fit(X, Y)
+
+
+# --------------------------------------------------------------- what is distilled
+def test_an_unfitted_teacher_has_the_students_classes_though_the_fold_lacks_one():
+    labels = np.where(Y == 0, 0, 3)
+    net = classifier(
+        callbacks=distil(classifier(GCMAETeacher, max_epochs=1)),
+        module__n_outputs=4,
+        classes=[0, 1, 2, 3],
+    )
+    net.fit(X, labels)
+    assert net.predict_proba(X).shape == (len(X), 4)
+
+
+def test_a_topology_that_has_nothing_to_teach_says_so():
+    far = ["F3", "Pz"]
+    net = classifier(callbacks=distil(teacher()), module__electrodes=far)
+    with pytest.warns(UserWarning, match="links no two of the student's 2 electrodes"):
+        net.fit(X, Y)
+    assert net.history[-1]["train_gtd"] == 0
+    wide = classifier(callbacks=distil(teacher(), density=0.9), module__electrodes=far)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        wide.fit(X, Y)
+    assert wide.history[-1]["train_gtd"] > 0
+
+
+def test_a_validation_set_apart_is_held_out_of_the_pool():
+    net = classifier(
+        callbacks=distil(teacher(), unlabelled=np.concatenate([X, windows(3, seed=9)])),
+        train_split=predefined_split(Dataset(X[8:], Y[8:])),
+    )
+    with pytest.warns(UserWarning, match="16 of the unlabelled.*validated on"):
+        net.fit(X[:8], Y[:8])
+    pool = dict(net.callbacks_)["distil"].windows_
+    assert len(pool) == len(X) - 16 + 3
+
+
+class Regressor(NeuralNetRegressor):
+    """skorch's own, which has no mode."""
+
+
+@pytest.mark.parametrize("net_class", [EEGRegressor, Regressor])
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_values_are_distilled_as_values(net_class, n_outputs):
+    y = np.random.default_rng(0).normal(size=(len(X), n_outputs)).astype(np.float32)
+    net = net_class(
+        student(n_outputs=n_outputs),
+        criterion=nn.MSELoss,
+        callbacks=distil(teacher(n_outputs=n_outputs), gtd_weight=0.0),
+        max_epochs=1,
+        batch_size=len(X),
+        lr=0.0,
+        train_split=None,
+        verbose=0,
+    )
+    net.fit(X, y)
+    x = torch.from_numpy(X)
+    with torch.no_grad():
+        expert = teacher(n_outputs=n_outputs).eval()
+        expected = nn.functional.mse_loss(net.module_.eval()(x), expert(x))
+    assert net.history[-1]["train_kd"] == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_soft_labels_of_outputs_that_decide_alone_are_refused(n_outputs):
+    y = np.zeros((len(X), n_outputs), np.float32)
+    y[::2] = 1
+
+    def net(**weights):
+        return NeuralNet(
+            student(n_outputs=n_outputs),
+            nn.BCEWithLogitsLoss,
+            callbacks=distil(teacher(n_outputs=n_outputs), **weights),
+            max_epochs=1,
+            batch_size=8,
+            train_split=None,
+            verbose=0,
+        )
+
+    with pytest.raises(ValueError, match="one output for each class.*BCEWithLogits"):
+        net().fit(Dataset(X, y), None)
+    net(kd_weight=0.0, density=0.9).fit(Dataset(X, y), None)
+
+
+# ------------------------------------------------------------------- who gets what
+@pytest.mark.parametrize("kind", [CollapseMonitor, ProbeMonitor])
+def test_a_monitor_of_pretraining_is_refused_elsewhere_before_a_step(kind):
+    given = () if kind is CollapseMonitor else (X, Y, X, Y)
+    net = classifier(callbacks=[("monitor", kind(*given))])
+    with pytest.raises(TypeError, match=f"{kind.__name__} watches a GCMAEPretrainer"):
+        net.fit(X, Y)
+    assert len(net.history) == 0
+
+
+def test_recordings_in_different_orders_are_refused_together():
+    import mne
+    from braindecode.datasets import RawDataset
+    from braindecode.preprocessing import create_fixed_length_windows
+
+    def dataset(names):
+        signal = np.concatenate(list(windows(4)), axis=1)[
+            [NAMES.index(n) for n in names]
+        ]
+        raw = mne.io.RawArray(
+            signal, mne.create_info(names, 100.0, "eeg"), verbose=False
+        )
+        return create_fixed_length_windows(
+            BaseConcatDataset([RawDataset(raw, {"subject": 1, "target": 1}, "target")]),
+            start_offset_samples=0,
+            stop_offset_samples=None,
+            window_size_samples=160,
+            window_stride_samples=160,
+            drop_last_window=True,
+        )
+
+    both = quietly(lambda: BaseConcatDataset([dataset(NAMES), dataset(NAMES[::-1])]))
+    same = quietly(lambda: BaseConcatDataset([dataset(NAMES), dataset(NAMES)]))
+    given = classifier(callbacks=distil(teacher()), classes=[0, 1])
+    net = quietly(fit, GCMAEClassifier(**given.get_params(deep=False)))
+    quietly(net.predict_proba, same)
+    with pytest.raises(ValueError, match="not those of the model in its order.*'Pz'"):
+        net.predict_proba(both)
+
+
+def test_epochs_with_channels_that_are_no_eeg_say_what_helps():
+    made = epochs(windows(4))
+    eog = made.copy().pick(["Cz"]).rename_channels({"Cz": "VEOG"})
+    eog.set_channel_types({"VEOG": "eog"}, verbose=False)
+    both = made.add_channels([eog])
+    given = classifier(classes=[0, 1])
+    net = quietly(fit, GCMAEClassifier(**given.get_params(deep=False)))
+    with pytest.raises(ValueError, match=r"no EEG, \['VEOG'\].*epochs.pick\('eeg'\)"):
+        net.predict_proba(both)
+
+
+def test_partial_fit_of_a_classifier_is_told_whose_the_windows_are():
+    given = classifier(callbacks=[("pretrain", copy.deepcopy(STAGE))], classes=[0, 1])
+    net = GCMAEClassifier(**given.get_params(deep=False))
+    quietly(net.partial_fit, X, Y, subjects=np.arange(len(X)) // 6)
+    assert net.fit_metadata_ == {}
+    with pytest.raises(ValueError, match="subjects must name the subject of each"):
+        net.partial_fit(X, Y, subjects=[1])
