@@ -162,10 +162,14 @@ def test_a_topology_that_has_nothing_to_teach_says_so():
         net.fit(X, Y)
     assert net.history[-1]["train_gtd"] == 0
     wide = classifier(callbacks=distil(teacher(), density=0.9), module__electrodes=far)
+    with pytest.warns(UserWarning, match="links no two of its 2 electrodes that"):
+        wide.fit(X, Y)
+    assert wide.history[-1]["train_gtd"] == 0
+    both = classifier(callbacks=distil(teacher()))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        wide.fit(X, Y)
-    assert wide.history[-1]["train_gtd"] > 0
+        both.fit(X, Y)
+    assert both.history[-1]["train_gtd"] > 0
 
 
 def test_a_validation_set_apart_is_held_out_of_the_pool():
