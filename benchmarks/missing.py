@@ -10,7 +10,9 @@ each person), from the front backwards, or on the left side from the front. The 
 gets the recording with the channels missing; EEGNet and ShallowFBCSPNet get it with
 zeros in their place, or with MNE's spherical splines from those that are left. A
 network near chance has little to lose, so the share of the lead over guessing (50 %)
-that is lost stands beside the points, where the lead is clear of zero.
+that is lost stands beside the points, where the lead is clear of zero. *Trained without
+them* is a student trained anew for each loss, on the electrodes that are left: what is
+lost there is what the electrodes knew, and no network that goes on can be asked for it.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ from benchmarks.protocol import N_FOLDS, person_folds
 from benchmarks.rows import RESULTS, description, read, write
 
 COLUMNS = "data seed fold network repair pattern dropped person score code".split()
+RETRAINED = "student, trained without them"
 NETWORKS = {
     "student": {},
     "student, electrode dropout 0.25": {"electrode_dropout": 0.25},
     "student, electrode dropout 0.4": {"electrode_dropout": 0.4},
     "EEGNet": {},
     "ShallowFBCSPNet": {},
+    RETRAINED: {},
 }
 PATTERNS, DROPPED = ("random", "front", "left"), (0, 2, 4, 6, 8)
 ELECTRODES = "both-16"
@@ -89,8 +93,8 @@ def repaired(X, recording, lost, repair, positions):
     return X if repair == "missing" else np.nan_to_num(X)
 
 
-def trained(name, study, X, rows, seed):
-    """A network on whole electrodes."""
+def trained(name, study, X, rows, seed, kept=None):
+    """A network on whole electrodes; ``kept`` are rows of those that X has."""
     from braindecode import EEGClassifier
     from braindecode.models import EEGNet, ShallowFBCSPNet
 
@@ -98,7 +102,7 @@ def trained(name, study, X, rows, seed):
 
     models = {"EEGNet": EEGNet, "ShallowFBCSPNet": ShallowFBCSPNet}
     signal = {
-        "chs_info": [study.chs_info[row] for row in study.kept],
+        "chs_info": [study.chs_info[study.kept[i]] for i in kept or range(X.shape[1])],
         "n_times": X.shape[2],
         "sfreq": study.sfreq,
         "n_outputs": 2,
@@ -117,6 +121,9 @@ def fold_rows(study, fold, test, seed, networks=tuple(NETWORKS)):
     whole = repaired(raw, study.recording, nothing, "missing", positions)
     training = study.rows([p for p in study.people if p not in test])
     for name in networks:
+        if name == RETRAINED:
+            yield from retrained_rows(study, fold, test, seed, raw, positions)
+            continue
         net = trained(name, study, whole, training, seed)
         student = name.startswith("student")
         code = code_digest() if student else ""
@@ -130,6 +137,25 @@ def fold_rows(study, fold, test, seed, networks=tuple(NETWORKS)):
             values = study.name, seed, fold, name, repair, pattern, n, person
             values += f"{right.mean():.6f}", code
             yield dict(zip(COLUMNS, values, strict=True))
+
+
+def retrained_rows(study, fold, test, seed, raw, positions):
+    """Rows of students that never had what fails: the whole cap, and a quarter of it."""
+    training, nets = study.rows([p for p in study.people if p not in test]), {}
+    nothing = np.array([], int)
+    for pattern, n, person in product(PATTERNS, (0, QUARTER), test):
+        lost = failing(pattern, n, positions, [seed, fold, person, n])
+        left = tuple(np.setdiff1d(np.arange(raw.shape[1]), lost).tolist())
+        rest = raw[:, left], study.recording, nothing, "missing", positions[list(left)]
+        if left not in nets:
+            X = repaired(*rest)
+            nets[left] = X, trained(RETRAINED, study, X, training, seed, left)
+        X, net = nets[left]
+        own = study.rows([person])
+        right = net.predict(X[own]) == study.y[own]
+        values = study.name, seed, fold, RETRAINED, "missing", pattern, n, person
+        values += f"{right.mean():.6f}", code_digest()
+        yield dict(zip(COLUMNS, values, strict=True))
 
 
 def run(data, seeds, path):
@@ -218,10 +244,12 @@ def markdown(rows):
                 if where != data:
                     continue
                 numbers = patterns[pattern]
-                means = [100 * np.mean(list(numbers[n].values())) for n in DROPPED]
+                means = {n: 100 * np.mean(list(p.values())) for n, p in numbers.items()}
                 gap = 100 * losses(numbers)
                 low, high = bootstrap_interval(gap)
-                cells = " | ".join(f"{mean:.1f}" for mean in means)
+                cells = " | ".join(
+                    f"{means[n]:.1f}" if n in means else "" for n in DROPPED
+                )
                 lost = f"{gap.mean():.1f} ({low:.1f} to {high:.1f})"
                 share = lead_lost(numbers)
                 share = "" if share is None else f"{round(100 * share)} %"
@@ -248,9 +276,11 @@ def figure(rows, path):
         names = [name for where, name in found if where == data]
         for i, name in enumerate(names):
             numbers = found[data, name][pattern]
-            means = [100 * np.mean(list(numbers[n].values())) for n in DROPPED]
+            shown = [n for n in DROPPED if n in numbers]
+            means = [100 * np.mean(list(numbers[n].values())) for n in shown]
             style = "-" if name.startswith("student") else "--"
-            ax.plot(DROPPED, means, style + MARKERS[i], color=COLOURS[i], label=name)
+            style = "" if name == RETRAINED else style
+            ax.plot(shown, means, style + MARKERS[i], color=COLOURS[i], label=name)
         ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
         ax.set_title(f"{data}, {pattern}", fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)

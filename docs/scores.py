@@ -89,8 +89,8 @@ def missing_tables(rows):
             for (where, name), patterns in found.items():
                 if where == data:
                     means = (
-                        f"{100 * sum(s.values()) / len(s):.1f}"
-                        for s in (patterns[pattern][n] for n in DROPPED)
+                        f"{100 * sum(s.values()) / len(s):.1f}" if s else ""
+                        for s in (patterns[pattern].get(n) for n in DROPPED)
                     )
                     lost = 100 * losses(patterns[pattern]).mean()
                     lines.append(f'    "{name}", {", ".join(means)}, {lost:.1f}')

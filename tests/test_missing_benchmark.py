@@ -125,3 +125,35 @@ def test_networks_have_one_order_whatever_was_run_first():
     found = list(missing.by_person(rows))
     wanted = ["student", "EEGNet, zeros", "EEGNet, splines"]
     assert found == [(data, name) for data in "ab" for name in wanted]
+
+
+def test_a_student_trained_without_the_failed_electrodes_never_sees_them(monkeypatch):
+    rng = np.random.default_rng(0)
+    people, raw = [1, 2, 3], windows(18)
+    person = np.repeat(people, 6)
+    study = SimpleNamespace(
+        name="tiny",
+        people=people,
+        y=rng.integers(0, 2, 18),
+        recording=person,
+        kept=list(range(16)),
+        chs_info=make_chs_info(list(BOTH_16)),
+        rows=lambda some: np.flatnonzero(np.isin(person, list(some))),
+    )
+    seen = []
+
+    def trained(name, study, X, rows, seed, kept=None):
+        seen.append((kept, X.shape, sorted(set(person[rows]))))
+        return SimpleNamespace(predict=lambda X: np.zeros(len(X), int))
+
+    monkeypatch.setattr(missing, "trained", trained)
+    rows = list(missing.retrained_rows(study, 0, [3], 0, raw, POSITIONS))
+    assert {row["dropped"] for row in rows} == {0, missing.QUARTER}
+    assert len(rows) == 2 * len(missing.PATTERNS)
+    for kept, shape, trained_on in seen:
+        assert shape == (18, len(kept), 200) and trained_on == [1, 2]
+    lost = [set(range(16)) - set(kept) for kept, *_ in seen]
+    wanted = [missing.failing(p, 4, POSITIONS, [0, 0, 3, 4]) for p in missing.PATTERNS]
+    assert lost[0] == set() and sorted(map(sorted, lost[1:])) == sorted(
+        map(list, wanted)
+    )

@@ -138,6 +138,3 @@ class StartFrom(DescribedCallback, Callback):
     def resume_from(self, state: dict) -> None:
         """Leave the weights as they were when training was interrupted."""
         self.resumed_ = bool(state.get("loaded"))
-
-    def __sklearn_clone__(self):
-        return type(self)(self.checkpoint)  # a model is shared, not copied
