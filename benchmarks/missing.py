@@ -140,7 +140,7 @@ def fold_rows(study, fold, test, seed, networks=tuple(NETWORKS)):
 
 
 def retrained_rows(study, fold, test, seed, raw, positions):
-    """Rows of students that never had what fails: the whole cap, and a quarter of it."""
+    """Rows of students that never had what fails: nothing, or a quarter of the cap."""
     training, nets = study.rows([p for p in study.people if p not in test]), {}
     nothing = np.array([], int)
     for pattern, n, person in product(PATTERNS, (0, QUARTER), test):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .models.checkpoint import replace_file
+from .montage import name_of
 
 __all__ = ["Decision", "StreamingClassifier", "export_onnx", "export_program"]
 
@@ -170,13 +171,13 @@ def export_onnx(
 
 
 def _channel_names(model: nn.Module, channels: str) -> list[str] | None:
-    known = model._chs_info or model._braindecode_init_kwargs.get("ch_names")
+    known = model.input_channels()
     if known is None:
         return None
     # Electrodes that are all channels come in the order of the cap.
     fewer = model.network.n_nodes < model.network.n_chans
     chosen = model.node_channels() if channels == "electrodes" and fewer else known
-    return [c if isinstance(c, str) else c["ch_name"] for c in chosen]
+    return [name_of(channel) for channel in chosen]
 
 
 def _forget_origins(proto) -> None:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..pretraining import UnlabelledWindows
-from ..pretraining.arranged import channel_names, for_model, model_channels
+from ..pretraining.arranged import channel_names, for_model
 
 __all__ = [
     "check_labels",
@@ -72,7 +72,7 @@ def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
         another order, or if they have another sampling rate.
     """
     for_model(windows, model)  # the rate
-    expected = channel_names(model_channels(model))
+    expected = channel_names(model.input_channels())
     orders = [channel_names(source.channels) for source in windows.sources]
     if expected is None:  # then all recordings are to be as the first
         known = [orders[0]]

@@ -270,20 +270,24 @@ class TopologyDistillation(AuxiliaryLoss):
     def _warn_unlinked(self):
         """Say that the topology of so few electrodes has nothing to teach."""
         weighs = callable(self.gtd_weight) or self.gtd_weight > 0
-        n, lost = len(self.kept_), None
-        if not bool(self.positive_.any()):
-            lost = (
-                f"the teacher's graph links no two of the student's {n} electrodes, "
-                "neither directly nor through a removed one"
-            )
-        elif not bool(self.negative_.any()):
-            lost = (
-                f"the student's graph links no two of its {n} electrodes that the "
-                "teacher's does not"
-            )
-        if weighs and lost is not None:
+        if weighs and not bool(self.positive_.any()):
             warnings.warn(
-                f"{lost}: the topology term is 0. Another density= links others",
+                f"the teacher's graph links no two of the student's {len(self.kept_)} "
+                "electrodes, neither directly nor through a removed one: the topology "
+                "term is 0. A larger density= links more",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Take the hooks off, and say if the topology taught nothing all the time."""
+        super().on_train_end(net, X, y, **kwargs)
+        terms = [row["train_gtd"] for row in net.history if "train_gtd" in row]
+        if terms and not any(terms) and bool(self.positive_.any()):
+            warnings.warn(
+                "the topology term was 0 in every epoch: the student's graph links no "
+                f"two of its {len(self.kept_)} electrodes that the teacher's does not. "
+                "Another density= links others",
                 UserWarning,
                 stacklevel=2,
             )

@@ -24,4 +24,5 @@ def is_marked(module: nn.Module, mark: str) -> bool:
 
 def put_mark(module: nn.Module, mark: str) -> None:
     """Note on a module that something was done."""
-    module.marks_ = (*getattr(module, "marks_", ()), mark)
+    marks = (*getattr(module, "marks_", ()), mark)
+    module.__dict__["marks_"] = marks

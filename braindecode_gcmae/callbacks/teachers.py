@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from ..montage import canonical_name
-from ..pretraining.arranged import model_channels
+from ..montage import canonical_name, name_of
 
 __all__ = ["check_fit", "electrode_names", "kept_rows", "trained_head"]
 
@@ -50,8 +49,8 @@ def check_fit(teacher: nn.Module, student: nn.Module) -> None:
                 "same high-density windows; the student picks its electrodes"
             )
     names = [
-        [canonical_name(c if isinstance(c, str) else c["ch_name"]) for c in channels]
-        for channels in map(model_channels, (teacher, student))
+        [canonical_name(name_of(channel)) for channel in channels]
+        for channels in (teacher.input_channels(), student.input_channels())
         if channels is not None
     ]
     if len(names) == 2 and names[0] != names[1]:
@@ -82,8 +81,8 @@ def kept_rows(teacher: nn.Module, student: nn.Module) -> list[int]:
 
 def electrode_names(model: nn.Module, rows: list[int]) -> list:
     """Names of some of a model's channels, or their rows if it has none."""
-    channels = model_channels(model)
+    channels = model.input_channels()
     if channels is None:
         return rows
     chosen = [channels[row] for row in rows]
-    return [c if isinstance(c, str) else c["ch_name"] for c in chosen]
+    return [name_of(channel) for channel in chosen]

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from numbers import Integral, Real
 
-from ..montage import canonical_name
+from ..montage import canonical_name, name_of
 
 __all__ = ["check_arguments", "check_channel_names", "check_counts", "supersede"]
 
@@ -140,7 +140,7 @@ def supersede(saved: dict, given: dict) -> dict:
         kept = saved.get("electrodes")
         if "electrodes" not in given and kept is not None:
             channels = config["chs_info"] or config["ch_names"] or []
-            names = [c if isinstance(c, str) else c["ch_name"] for c in channels]
+            names = [name_of(channel) for channel in channels]
             there = {canonical_name(name) for name in names}
             if not {canonical_name(name) for name in kept} <= there:
                 config["electrodes"] = None

@@ -188,6 +188,10 @@ class ElectrodeGraphModel(HubModel):
         """The paper's model; arguments supersede the preset ``paper_arguments()``."""
         return cls(**{**cls.paper_arguments(), **arguments})
 
+    def input_channels(self) -> list | None:
+        """``chs_info`` entries or names of the input's channels; None without any."""
+        return self._chs_info or self._braindecode_init_kwargs.get("ch_names")
+
     def node_channels(self) -> list:
         """Names or ``chs_info`` entries of the nodes, in order.
 
@@ -196,8 +200,7 @@ class ElectrodeGraphModel(HubModel):
         ValueError
             If the model was built without names.
         """
-        config = self._braindecode_init_kwargs
-        channels = self._chs_info or config.get("ch_names")
+        channels = self.input_channels()
         if channels is None:
             raise ValueError(
                 f"{type(self).__name__} was built without chs_info or ch_names: its "

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import ModelHubMixin
 
+from ..montage import name_of
 from ..montage.head import draw_montage
 from .checkpoint import CheckpointError
 
@@ -146,9 +147,7 @@ def model_facts(model) -> dict:
     """What a model is, for its card."""
     n_nodes = model.network.n_nodes
     try:
-        names = [
-            c if isinstance(c, str) else c["ch_name"] for c in model.node_channels()
-        ]
+        names = [name_of(channel) for channel in model.node_channels()]
         electrodes = f"{n_nodes} ({', '.join(names)})"
     except ValueError:
         electrodes = f"{n_nodes}, without names"
@@ -171,7 +170,7 @@ def readable(metrics: dict | None) -> dict:
 
 def draw_model(path: Path, model) -> str | None:
     """Draw a model's electrodes among its channels; the file's name, if drawn."""
-    channels = model._chs_info or model._braindecode_init_kwargs.get("ch_names")
+    channels = model.input_channels()
     if channels is None:
         return None
     return path.name if draw_montage(path, channels, model.network.rows) else None

@@ -11,6 +11,7 @@ metres in MNE's head frame and ship with the package as two tables in ``data/``:
   are heads of different shape: unwarped, E11 would come out 22 mm away from Fz.
 """
 
+from braindecode_gcmae.montage.evidence import name_of
 from braindecode_gcmae.montage.matching import (
     MATCH_TOLERANCE,
     electrode_positions,
@@ -35,6 +36,7 @@ __all__ = [
     "make_chs_info",
     "match_electrodes",
     "montage_preset",
+    "name_of",
     "nearest_electrodes",
     "require_positions",
     "retained_and_removed",

@@ -43,9 +43,11 @@ def name_of(channel: str | Mapping) -> str:
 def _measured(channel: str | Mapping) -> np.ndarray:
     """Return the position stored in a chs_info entry, NaN if there is none."""
     unknown = np.full(3, np.nan)
-    loc = None if isinstance(channel, str) else channel.get("loc")
-    if loc is None or channel.get("coil_type") == _BIPOLAR:
+    if isinstance(channel, str) or channel.get("loc") is None:
+        return unknown
+    if channel.get("coil_type") == _BIPOLAR:
         return unknown  # a difference of two electrodes stands where its anode does
+    loc = channel["loc"]
     loc = np.asarray(loc, dtype=float).ravel()[:3]
     if loc.size < 3 or not np.isfinite(loc).all() or not loc.any():
         return unknown  # MNE writes NaN where it does not know, others write zeros

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from braindecode_gcmae.montage.evidence import CENTRE
+from braindecode_gcmae.montage.evidence import CENTRE, name_of
 from braindecode_gcmae.montage.matching import electrode_positions
 
 __all__ = ["HEAD_RADIUS", "draw_montage", "project_positions"]
@@ -59,7 +59,7 @@ def draw_montage(path, channels, kept=None) -> bool:
     from matplotlib.patches import Circle
 
     positions = electrode_positions(channels)
-    names = [c if isinstance(c, str) else c["ch_name"] for c in channels]
+    names = [name_of(channel) for channel in channels]
     chosen = np.zeros(len(names), dtype=bool)
     chosen[slice(None) if kept is None else list(kept)] = True
     known = np.isfinite(positions).all(1)

@@ -13,7 +13,6 @@ __all__ = [
     "channel_names",
     "check_rate",
     "for_model",
-    "model_channels",
 ]
 
 
@@ -97,11 +96,6 @@ def check_rate(windows: UnlabelledWindows, sfreq: float) -> None:
         )
 
 
-def model_channels(model: nn.Module) -> list | None:
-    """``chs_info`` or names that a model was built for."""
-    return model._chs_info or model._braindecode_init_kwargs.get("ch_names")
-
-
 def for_model(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows:
     """Windows as a student or teacher takes them; see :func:`arranged`.
 
@@ -111,7 +105,7 @@ def for_model(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows
         If they have another sampling rate.
     """
     check_rate(windows, model.sfreq)
-    names = channel_names(model_channels(model))
+    names = channel_names(model.input_channels())
     if names is None:
         return windows
     nodes = [names[int(row)] for row in model.network.rows]

@@ -6,7 +6,7 @@ from torch import nn
 
 from ..losses import info_nce, reconstruction_loss
 from ..montage import canonical_name, match_electrodes
-from .arranged import channel_names, model_channels
+from .arranged import channel_names
 from .data import UnlabelledWindows
 
 __all__ = [
@@ -95,7 +95,7 @@ def refuse_ignored(pretrainer) -> None:
                 f"build it with {given[0]}=, or pass its class"
             )
     electrodes, student = pretrainer.electrodes, pretrainer.student
-    named = isinstance(student, nn.Module) and model_channels(student) is not None
+    named = isinstance(student, nn.Module) and student.input_channels() is not None
     if electrodes is None or not named:
         return
     kept = [canonical_name(name) for name in map(str, electrodes)]
@@ -123,7 +123,7 @@ def check_pair(teacher, student) -> None:
             f"teacher and student see the same windows, but were built for "
             f"{teacher.sfreq:g} and {student.sfreq:g} Hz"
         )
-    names = [channel_names(model_channels(model)) for model in (teacher, student)]
+    names = [channel_names(model.input_channels()) for model in (teacher, student)]
     if None not in names and names[0] != names[1] and t.n_chans == s.n_chans:
         raise ValueError(
             f"teacher and student see the same windows, but have other channels or "

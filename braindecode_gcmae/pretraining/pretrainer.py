@@ -9,7 +9,7 @@ from torch import nn
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
-from .arranged import arranged, channel_names, check_rate, model_channels
+from .arranged import arranged, channel_names, check_rate
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
 from .inputs import (
     check_pair,
@@ -269,7 +269,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         # As they were built: later windows may come in another order.
         model = next(iter(self.joint_.branches.values())).model
         check_rate(windows, model.sfreq)
-        return arranged(windows, channel_names(model_channels(model)))
+        return arranged(windows, channel_names(model.input_channels()))
 
     def _windows(self, x, y, groups) -> UnlabelledWindows:
         if y is not None:

@@ -4,14 +4,14 @@ from numbers import Integral
 
 import numpy as np
 
-from ..montage import canonical_name, match_electrodes
+from ..montage import canonical_name, match_electrodes, name_of
 from .coverage import (
     electrode_weights,
     farthest_points,
     graph_closeness,
     greedy_coverage,
 )
-from .teacher import channel_name, mean_graph, model_of, occlusion_importance
+from .teacher import mean_graph, model_of, occlusion_importance
 
 __all__ = ["select_electrodes"]
 
@@ -84,7 +84,7 @@ def select_electrodes(
     Nemhauser, Wolsey & Fisher (1978), https://doi.org/10.1007/BF01588971
     """
     model, _ = model_of(teacher)
-    names = [channel_name(channel) for channel in model.node_channels()]
+    names = [name_of(channel) for channel in model.node_channels()]
     if importance is None:
         importance = "topology" if windows is None else "occlusion"
     _check_options(method, importance, windows)
@@ -130,7 +130,7 @@ def _by_name(importance: dict, channels: list) -> np.ndarray:
     values = np.full(len(channels), np.nan)
     values[match_electrodes(list(importance), channels)] = list(importance.values())
     missing = [
-        channel_name(channel)
+        name_of(channel)
         for channel, value in zip(channels, values, strict=True)
         if not np.isfinite(value)
     ]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..models.base import ElectrodeGraphModel
 from ..models.wrapped import unwrap
-from ..montage import match_electrodes
+from ..montage import match_electrodes, name_of
 from ..montage.recording import marked_bad, recording_info
 
-__all__ = ["channel_name", "mean_graph", "model_of", "occlusion_importance"]
+__all__ = ["mean_graph", "model_of", "occlusion_importance"]
 
 
 @torch.no_grad()
@@ -134,11 +134,6 @@ def _evaluating(model: nn.Module):
             module.training = mode
 
 
-def channel_name(channel) -> str:
-    """The name of a channel that is a name or a ``chs_info`` entry."""
-    return channel if isinstance(channel, str) else channel["ch_name"]
-
-
 def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     """At most ``limit`` windows, evenly spaced, as one tensor in µV."""
     n = len(windows)
@@ -198,9 +193,9 @@ def _picks(info: mne.Info, model: nn.Module, sfreq=None) -> np.ndarray:
 
 def _rows(channels: list[dict], model: nn.Module) -> list[int]:
     """Rows of a model's channels among others, or of just its electrodes."""
-    own = model._chs_info or model._braindecode_init_kwargs.get("ch_names")
-    there = [channel_name(channel) for channel in channels]
-    if own is None or [channel_name(channel) for channel in own] == there:
+    own = model.input_channels()
+    there = [name_of(channel) for channel in channels]
+    if own is None or [name_of(channel) for channel in own] == there:
         return list(range(len(there)))
     for wanted in (own, model.node_channels()):
         try:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..montage import electrode_positions, standard_positions
+from ..montage import electrode_positions, name_of, standard_positions
 from ..montage.head import HEAD_RADIUS, project_positions
 from .style import GREY
 
@@ -35,7 +35,7 @@ def locate(channels, n: int | None = None) -> tuple[np.ndarray, list[str]]:
         names = _names_of(positions)
     else:
         positions = electrode_positions(channels)
-        names = [c if isinstance(c, str) else c["ch_name"] for c in channels]
+        names = [name_of(channel) for channel in channels]
     if n is not None and len(names) != n:
         raise ValueError(f"there are {n} nodes, but {len(names)} electrodes are named")
     lost = [names[row] for row in np.flatnonzero(~np.isfinite(positions).all(1))]
