@@ -71,6 +71,8 @@ def spherical_harmonics(
     Tensor, shape (..., (degree + 1)**2)
         Ordered by l, then m from -l to l.
     """
+    # Weights mean what they mean about this centre, which is why it is not the one that
+    # montage measures angles from, 15 mm further to the front.
     known = torch.isfinite(positions).all(-1, keepdim=True)
     p = torch.where(known, positions, torch.ones_like(positions))
     x, y, z = p[..., 0], p[..., 1], p[..., 2] - centre_height
