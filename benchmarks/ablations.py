@@ -17,7 +17,14 @@ from pathlib import Path
 from benchmarks import starts
 from benchmarks.cells import read_rows
 from benchmarks.rows import RESULTS, description, line
-from benchmarks.tables import compare, conditions, latest_code, one_setting, whole
+from benchmarks.tables import (
+    compare,
+    conditions,
+    latest_code,
+    one_device,
+    one_setting,
+    whole,
+)
 
 REFERENCE = "scratch"
 FAMILIES = {
@@ -119,7 +126,8 @@ def _cells(label, summary, reference):
 def study(names):
     """Newest rows of the studies by condition, left v. right fist alone."""
     files = [RESULTS / f"{name}.csv" for name in names]
-    rows = latest_code([row for file in files for row in read_rows(file)])
+    rows = [row for file in files for row in read_rows(file)]
+    rows = one_device(latest_code(rows))
     places = conditions(one_setting(rows))
     return {place: own for place, own in places.items() if place[0] == "left-right"}
 

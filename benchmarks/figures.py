@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.cells import read_rows
 from benchmarks.protocol import TASKS
-from benchmarks.tables import conditions, latest_code, one_setting, whole
+from benchmarks.tables import conditions, latest_code, one_device, one_setting, whole
 
 # Okabe and Ito's palette and a marker each: readable without colour
 COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #999999".split()
@@ -29,7 +29,8 @@ def last_of_each(files):
     """Rows of several CSVs, each method under each condition from the last with it."""
     found = {}
     for file in files:
-        for place, methods in conditions(latest_code(read_rows(file))).items():
+        rows = one_device(latest_code(read_rows(file)))
+        for place, methods in conditions(rows).items():
             found.setdefault(place, {}).update(methods)
     return [
         row for methods in found.values() for own in methods.values() for row in own

@@ -51,10 +51,17 @@ def read_cells(path, *, cell, row, size):
         counts once.
     size : str
         Column that says how many rows the cell has.
+
+    Raises
+    ------
+    ValueError
+        If a row has other columns than the file's first line says.
     """
     path, cells = Path(path), {}
     text = path.read_text() if path.exists() else ""
     for found in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
+        if None in found or None in found.values() or not found[size].isdigit():
+            raise ValueError(f"{path}: a row with other columns: {found}")
         place, own = (tuple(found[name] for name in names) for names in (cell, row))
         cells.setdefault(place, {})[own] = found
     return [

@@ -214,6 +214,31 @@ def latest_code(rows):
     return [row for own in last.values() for row in own if row["key"] == own[-1]["key"]]
 
 
+def one_device(rows):
+    """Keep of a network's folds in one seed those of one device: the one with most.
+
+    Devices draw other random numbers: a mean over folds of both is of neither run. Of
+    equally many the device written last stays.
+    """
+    columns = "task", "electrodes", "regime", "method", "seed"
+    found = {}
+    for row in rows:
+        if "epochs" in json.loads(row["config"]).get("settings", {}):
+            place = tuple(row[c] for c in columns)
+            device = row["device"].partition(":")[0]
+            found.setdefault(place, {}).setdefault(device, set()).add(row["fold"])
+    kept = {
+        place: max(reversed(devices), key=lambda device: len(devices[device]))
+        for place, devices in found.items()
+    }
+
+    def stays(row):
+        place = tuple(row[c] for c in columns)
+        return kept.get(place) in (None, row["device"].partition(":")[0])
+
+    return [row for row in rows if stays(row)]
+
+
 def one_setting(rows):
     """Refuse a method under two settings, and methods of ours of two code states.
 
@@ -308,7 +333,7 @@ def main(argv=None):
     out.add_argument("--reference", help="method that the others are compared with")
     out.add_argument("--out")
     args = out.parse_args(argv)
-    rows = latest_code(read_rows(args.csv))
+    rows = one_device(latest_code(read_rows(args.csv)))
     text = markdown(rows, reference=args.reference)
     if args.out:
         Path(args.out).write_text(text)

@@ -110,14 +110,15 @@ def write(app):
     from benchmarks.cells import read_rows
     from benchmarks.missing import read
     from benchmarks.protocol import TASKS
-    from benchmarks.tables import conditions, latest_code
+    from benchmarks.tables import conditions, latest_code, one_device
 
     results = Path(app.srcdir).parent / "benchmarks" / "results"
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
     for name in STUDIES:
         source, parts = results / f"{name}.csv", []
-        rows = latest_code(read_rows(source)) if source.exists() else []
+        rows = read_rows(source) if source.exists() else []
+        rows = one_device(latest_code(rows))
         for place, methods in conditions(rows).items():
             found = cells(methods)
             if found:

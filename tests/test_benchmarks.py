@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import cells, electrodes, figures, methods, protocol, run, tables
+from benchmarks import cells, electrodes, figures, methods, protocol, rows, run, tables
 from benchmarks.rows import RESULTS
 
 NAMES = ("F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "Fp1", "O1", "O2", "Oz")
@@ -592,3 +592,33 @@ def test_two_states_of_the_code_are_not_compared():
     tables.one_setting([row("scratch", '"a"'), row("TS+LR", "null")])
     with pytest.raises(ValueError, match="two states of the code"):
         tables.one_setting([row("scratch", '"a"'), row("both", '"b"')])
+
+
+def test_a_mean_is_of_folds_of_one_device():
+    def row(fold, device, method="EEGNet", settings='{"epochs": 40}'):
+        place = {"task": "t", "electrodes": "e", "regime": "few", "seed": 0}
+        config = f'{{"settings": {settings}}}'
+        return {
+            "method": method,
+            "fold": fold,
+            "device": device,
+            "config": config,
+            **place,
+        }
+
+    part = [row(0, "cpu"), row(1, "cpu"), row(2, "cuda:0"), row(3, "cuda")]
+    whole = [row(fold, "cpu") for fold in (2, 3)]
+    linear = [row(0, "cpu", "TS+LR", "{}"), row(1, "cuda", "TS+LR", "{}")]
+    kept = tables.one_device(part + linear + whole)
+    assert kept == part[:2] + linear + whole
+    assert tables.one_device(part) == part[2:], "of equally many the last"
+
+
+def test_a_row_with_other_columns_is_an_error(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("key,person,n_test\na,1,1\n")
+    arguments = {"cell": ("key",), "row": ("person",), "size": "n_test"}
+    assert len(rows.read_cells(path, **arguments)) == 1
+    path.write_text("key,person,n_test\na,1,1\nb,1\n")
+    with pytest.raises(ValueError, match="other columns"):
+        rows.read_cells(path, **arguments)

@@ -86,3 +86,26 @@ def test_what_a_run_is_worth_is_the_mean_over_its_starts(tmp_path, monkeypatch):
     assert (worth["n_seeds"], worth["n_starts"]) == (1, 3)
     assert worth["low"] <= worth["mean"] <= worth["high"]
     assert starts.expected(rows, "many", "motor-8", "guess") is None
+
+
+def test_like_runs_are_told_apart_where_their_interval_misses_zero():
+    def row(seed, fold, start, person, score):
+        place = {"regime": "few", "electrodes": "e", "method": "m", "seed": seed}
+        return {
+            **place,
+            "fold": fold,
+            "start": start,
+            "person": person,
+            "score": str(score),
+        }
+
+    rows = []
+    for seed in ("0", "1"):
+        for fold in range(starts.N_FOLDS):
+            for start, score in (("0", 0.5), ("1", 0.5), ("2", 0.9)):
+                shift = 0.01 * fold if start == "1" else 0
+                sign = 1 if fold % 2 else -1
+                rows.append(row(seed, fold, start, fold, score + sign * shift))
+    assert starts.told_apart(rows, "few", "e", "m") == (4, 6)
+    missing_fold = [r for r in rows if r["seed"] == "0" or r["fold"]]
+    assert starts.told_apart(missing_fold, "few", "e", "m") == (2, 3)
