@@ -118,7 +118,9 @@ def export_onnx(
     probabilities : bool
         Whether the softmax is part of the file; else the output is ``output``.
     int8 : bool
-        Quantise the weights of the linear layers to 8 bits, activations as they come.
+        Quantise the weights of the linear layers to 8 bits, activations as they come:
+        by the range of the batch that they come in, so that windows change each other's
+        answers. Give such a file one window at a time.
         The Fourier transform stays in full precision: it spans the powers' range.
     classes : sequence of str or of numbers, optional
         Names of the classes (``net.classes_``), kept in the file as text.
@@ -224,10 +226,14 @@ class Decision(NamedTuple):
     sample : int
         Samples seen until then.
     probabilities : ndarray, shape (C,)
+    missing : float
+        Share of the electrodes whose window has a sample that is not finite: the
+        decision is made without them. At 1 nothing was seen.
     """
 
     sample: int
     probabilities: np.ndarray
+    missing: float = 0.0
 
 
 class StreamingClassifier:
@@ -294,6 +300,7 @@ class StreamingClassifier:
         # Every sample is written twice, so that any window lies in one piece.
         self._ring = np.zeros((1, self.n_chans, 2 * self.n_times), np.float32)
         self.n_seen = self._n_decisions = 0
+        self._aligns = bool(getattr(self.align, "has_seen", False))
 
     def push(self, samples) -> list[Decision]:
         """Take one sample (N,) or several (N, k) in µV; return the decisions due."""
@@ -312,20 +319,25 @@ class StreamingClassifier:
             self._write(samples[:, :now])
             samples = samples[:, now:]
             window = self.window()
+            lost = ~np.isfinite(window).all(-1)
             if self.align is not None and self.n_seen % self.n_times == 0:
                 self.align.update(window)
+                self._aligns = self._aligns or not lost.all()
             if self.n_seen == self._due():
                 self._n_decisions += 1
-                if self.align is not None:
+                if self.align is not None and self._aligns:
                     window = self.align.transform(window)
+                elif self.align is not None:  # nothing was seen: nothing to align
+                    window = np.full_like(window, np.nan)
                 probabilities = np.asarray(self.predict(window))[0]
-                decisions.append(Decision(self.n_seen, probabilities))
+                decision = Decision(self.n_seen, probabilities, float(lost.mean()))
+                decisions.append(decision)
         return decisions
 
     def window(self) -> np.ndarray:
         """The last window (1, N, T); zeros where nothing came yet."""
         start = self.n_seen % self.n_times
-        return self._ring[:, :, start : start + self.n_times]
+        return self._ring[:, :, start : start + self.n_times].copy()
 
     def _due(self) -> int:
         """Sample at which the next decision is made; the pace never drifts."""

@@ -441,7 +441,7 @@ def test_the_others_are_aligned_where_all_kept_electrodes_are_bad():
 @pytest.mark.parametrize("unusable", [{"n_eog": 5}, {"bads": ["Fp1", "Fz", "C3"]}])
 def test_epochs_without_a_good_channel_are_an_error(unusable):
     x = recording(28, n_chans=5 if "n_eog" in unusable else 3)
-    with pytest.raises(ValueError, match="no good EEG"):
+    with pytest.raises(ValueError, match="no good EEG|no channel of type EEG"):
         RecordingAlignment().transform(make_epochs(x, **unusable))
 
 
@@ -938,3 +938,74 @@ def test_directions_that_the_kept_electrodes_explain_are_not_blown_up():
     values = np.linalg.eigvalsh(rest @ rest.T)
     assert values[0] < 1e-6 * values[1]
     assert np.abs(out[:, :4]).max() > 0 and np.isfinite(out).all()
+
+
+def test_an_electrode_that_fails_and_comes_back_is_as_loud_as_the_others():
+    """Beside an artefact that only the others have seen as rarely."""
+    rng = np.random.default_rng(0)
+    x = recording(50, n_windows=40, n_chans=6)
+    x[3] += 300 * rng.standard_normal((1, x.shape[2]))
+    clean = x[20:].copy()
+    x[5:15, 2] = np.nan
+    step = StreamingAlignment().update(x)
+    loud = np.sqrt((step.transform(clean) ** 2).mean((0, 2)))
+    assert loud.max() < 3 * loud.min()
+    whole = RecordingAlignment().transform(x)
+    assert np.nanmax(np.abs(whole)) < np.inf
+    again = StreamingAlignment().load_state_dict(step.state_dict())
+    np.testing.assert_array_equal(again.transform(clean), step.transform(clean))
+
+
+def test_pairs_that_contradict_each_other_leave_no_direction_to_blow_up():
+    step = StreamingAlignment()
+    x = recording(51, n_windows=9, n_chans=3)
+    # three pairs seen apart, each of other signs: no signals have such correlations
+    for start, i, j, sign in ((0, 0, 1, 1), (3, 1, 2, 1), (6, 0, 2, -1)):
+        x[start : start + 3, j] = sign * x[start : start + 3, i]
+        x[start : start + 3, 3 - i - j] = np.nan
+    covariance = step.update(x)._mean_covariance()
+    values = np.linalg.eigvalsh(
+        covariance / np.sqrt(np.outer(*2 * [np.diag(covariance)]))
+    )
+    assert values[0] > 1e-4
+
+
+def test_windows_whose_groups_are_forgotten_are_told():
+    x, groups = recording(52), np.repeat([0, 1], 6)
+    step = RecordingAlignment()
+    step.fit_transform(x, groups=groups)
+    with pytest.warns(UserWarning, match="had groups.*scoring=None"):
+        step.transform(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step.transform(x, groups=groups)
+        clone(step).fit(x).transform(x)
+
+
+def test_epochs_on_bad_stretches_are_left_out_with_all_that_belongs_to_them():
+    x = recording(53, n_windows=6, n_chans=3)
+    info = mne.create_info(["Fp1", "Fz", "C3"], SFREQ, "eeg")
+    raw = mne.io.RawArray(1e-6 * np.concatenate(list(x), 1), info, verbose=False)
+    seconds = x.shape[2] / SFREQ
+    raw.set_annotations(mne.Annotations([2 * seconds + 0.1], [0.1], ["BAD_move"]))
+    made = mne.make_fixed_length_epochs(raw, seconds, preload=False, verbose=False)
+    made.metadata = pd.DataFrame({"Subject": np.arange(6) // 3})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few windows
+        out = RecordingAlignment().transform(made)
+    assert len(out) == 5 and out.metadata["Subject"].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_subject_is_found_in_any_case_of_letters():
+    x = recording(54)
+    table = pd.DataFrame({"Subject": np.repeat([0, 1], 6)})
+    out = RecordingAlignment().transform(make_epochs(x, table))
+    expected = RecordingAlignment().transform(x, groups=table["Subject"])
+    np.testing.assert_allclose(out.get_data(units="uV"), expected, rtol=1e-6)
+
+
+def test_epochs_without_eeg_say_what_they_have():
+    made = make_epochs(recording(55, n_chans=3))
+    made.set_channel_types(dict.fromkeys(made.ch_names, "misc"), verbose=False)
+    with pytest.raises(ValueError, match=r"\['misc'\].*set_channel_types"):
+        RecordingAlignment().transform(made)

@@ -132,3 +132,61 @@ def test_the_real_subject_88_is_refused(physionet_root):
     with pytest.raises(ValueError, match="subject 88 was recorded at 128 Hz"):
         windows_from_physionet(88, [4], root=physionet_root)
     assert 88 not in physionet_subjects([4], root=physionet_root)
+
+
+def recorded(path, names=("Fp1", "Fz", "C3"), his_id=None, kinds="eeg"):
+    import mne
+
+    info = mne.create_info(list(names), 100.0, kinds)
+    signal = 1e-5 * np.random.default_rng(0).normal(size=(len(names), 400))
+    raw = mne.io.RawArray(signal, info, verbose=False)
+    if his_id is not None:
+        raw.info["subject_info"] = {"his_id": his_id}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw.save(path, verbose=False)
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_placeholders_of_anonymised_files_are_nobody(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    for name, his_id in (("a", "X"), ("b", "0"), ("c", "S7"), ("d", "Anonymous")):
+        recorded(tmp_path / f"{name}_raw.fif", his_id=his_id)
+    found = read_recordings(tmp_path).description.get("subject")
+    assert found.fillna("").tolist() == ["", "", "S7", ""]
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_sessions_and_runs_come_from_the_paths(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    for session in ("01", "02"):
+        recorded(tmp_path / f"sub-5/ses-{session}/sub-5_ses-{session}_run-3_raw.fif")
+    told = read_recordings(tmp_path).description
+    assert told[["subject", "session", "run"]].to_numpy().tolist() == [
+        ["5", "01", "3"],
+        ["5", "02", "3"],
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_eeg_channels_with_the_names_of_something_else_are_left_out(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    recorded(tmp_path / "a_raw.fif", ["Fp1", "Fz", "C3", "EOG horizontal", "ECG"])
+    with pytest.warns(UserWarning, match="'EOG horizontal', 'ECG'.*left out"):
+        (part,) = read_recordings(tmp_path).datasets
+    assert part.raw.ch_names == ["Fp1", "Fz", "C3"]
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_a_file_that_cannot_be_read_is_named_and_does_not_stop_a_folder(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    recorded(tmp_path / "good_raw.fif")
+    (tmp_path / "damaged.edf").write_bytes(b"0" * 300)
+    (tmp_path / "sub-01-epo.fif").write_bytes(b"no recording")
+    with pytest.warns(UserWarning, match="1 of 2 files.*damaged.edf"):
+        assert len(read_recordings(tmp_path).datasets) == 1
+    with pytest.raises(ValueError, match="damaged.edf cannot be read"):
+        read_recordings(tmp_path / "damaged.edf")

@@ -314,3 +314,37 @@ def test_errors_and_warnings_say_what_is_wrong(tmp_path):
     with pytest.warns(UserWarning, match="1 of 2 recordings are shorter"):
         dataset = unlabelled_windows([make_raw(), make_raw(seconds=3)], 4.0)
     assert len(dataset) == 3
+
+
+def test_windows_on_a_bad_stretch_are_left_out_as_by_mne():
+    info = mne.create_info(["Fp1", "Fz", "C3"], 100.0, "eeg")
+    signal = np.random.default_rng(0).normal(size=(3, 2500))
+    raw = mne.io.RawArray(1e-5 * signal, info, first_samp=700, verbose=False)
+    marks = mne.Annotations(
+        [3.2, 12.0, 20.0],
+        [5.0, 4.0, 3.0],
+        ["BAD_movement", "bad boundary", "blink"],
+    )
+    raw.set_annotations(marks)
+    ours = unlabelled_windows(raw, 1.0)
+    theirs = mne.make_fixed_length_epochs(raw, 1.0, preload=True, verbose=False)
+    expected = theirs.get_data(units="uV")
+    assert len(ours) == len(expected) == 25 - 6 - 4
+    found = np.stack([ours[i][0] for i in range(len(ours))])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_epochs_keep_sessions_and_those_without_subjects_are_one_recording():
+    from braindecode_gcmae import RecordingAlignment
+
+    info = mne.create_info(["Fp1", "Fz", "C3"], 100.0, "eeg")
+    x = 1e-5 * np.random.default_rng(0).normal(size=(12, 3, 200))
+    x[6:] *= 3
+    table = pd.DataFrame({"subject": 1, "session": np.repeat(["a", "b"], 6)})
+    told = mne.EpochsArray(x, info, metadata=table, verbose=False)
+    cut = unlabelled_windows(told, 1.0)
+    assert sorted(set(cut.description["session"])) == ["a", "b"]
+    untold = unlabelled_windows(mne.EpochsArray(x, info, verbose=False), 1.0)
+    aligned = RecordingAlignment().transform(untold)
+    maps = {id(part.transform.found) for part in aligned.datasets}
+    assert len(aligned.datasets) == 2 and len(maps) == 1

@@ -282,3 +282,37 @@ def test_probabilities_of_a_single_output_are_refused(export, tmp_path, monkeypa
     with pytest.raises(ValueError, match="one output.*probabilities=False"):
         export(model)
     export(model, probabilities=False)
+
+
+def guess(window):
+    return np.array([[0.5, 0.5]])
+
+
+def test_a_window_that_was_handed_out_stays_as_it_was():
+    seen = []
+    stream = StreamingClassifier(
+        lambda w: (seen.append(w), guess(w))[1], step=1, n_chans=2, n_times=4, sfreq=1
+    )
+    stream.push(np.arange(16.0).reshape(2, 8))
+    assert [w[0, 0].tolist() for w in seen] == [
+        [start + k for k in range(4)] for start in range(5)
+    ]
+
+
+def test_a_decision_tells_the_share_of_electrodes_that_it_was_made_without():
+    stream = StreamingClassifier(guess, step=1, n_chans=4, n_times=2, sfreq=1)
+    samples = np.ones((4, 4))
+    samples[0, 1] = samples[:, 3] = np.nan
+    assert [d.missing for d in stream.push(samples)] == [0.25, 0.25, 1.0]
+
+
+def test_a_packet_lost_in_the_first_window_does_not_end_the_session():
+    rng, align = np.random.default_rng(0), StreamingAlignment()
+    stream = StreamingClassifier(
+        guess, step=1, n_chans=3, n_times=50, sfreq=50, align=align
+    )
+    samples = rng.normal(size=(3, 200))
+    samples[:, 20] = np.nan
+    decisions = stream.push(samples)
+    assert decisions[0].missing == 1 and decisions[-1].missing == 0
+    assert len(decisions) == 4 and align.has_seen

@@ -454,7 +454,7 @@ def test_a_number_of_electrodes_out_of_range_is_an_error(model, k):
         ({"importance": "occlusion"}, "needs windows="),
         ({"candidates": ["C3", "Nose"]}, "Nose"),
         ({"windows": np.zeros((0, 19, 160))}, "no windows"),
-        ({"windows": np.zeros((19, 160))}, r"\(n, n_chans, n_times\)"),
+        ({"windows": np.zeros((19, 160))}, r"\(n_windows, n_chans, n_times\)"),
     ],
 )
 def test_errors_name_what_is_wrong(model, options, message):

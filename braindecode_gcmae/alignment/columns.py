@@ -3,9 +3,10 @@
 __all__ = ["SUBJECT_COLUMNS", "subject_column"]
 
 # MOABB and braindecode, pandas' habit, BIDS.
-SUBJECT_COLUMNS = ("subject", "subject_id", "participant_id", "participant")
+SUBJECT_COLUMNS = ("subject", "subject_id", "participant_id", "participant", "sub")
 
 
 def subject_column(columns) -> str | None:
-    """The first of ``SUBJECT_COLUMNS`` that is there; None if none is."""
-    return next((name for name in SUBJECT_COLUMNS if name in columns), None)
+    """The first of ``SUBJECT_COLUMNS`` that is there, in either case, or None."""
+    spelled = {str(name).lower(): name for name in reversed(list(columns))}
+    return next((spelled[n] for n in SUBJECT_COLUMNS if n in spelled), None)

@@ -95,6 +95,8 @@ def recording_columns(table, groups_from):
                 stacklevel=2,
             )
     found = [name for name in names if name in table.columns]
+    if not found and names and "recording" in table.columns:
+        found = ["recording"]  # of Epochs without subjects, cut by unlabelled_windows
     if not found:
         return None
     # A recording without a run or session is one; without a subject it is nobody's.
@@ -124,11 +126,17 @@ def map_epochs(epochs, align, *, keep_bads):
     """
     import mne
 
-    data = epochs.copy().load_data().get_data(copy=True)
+    data = epochs.get_data(copy=True)
     # All of them, so that a bad electrode is still known by its name.
     picks = mne.pick_types(epochs.info, eeg=True, exclude=[])
     names = [epochs.ch_names[i] for i in picks]
     bad = marked_bad(epochs.info, names)
+    if not len(picks):
+        kinds = sorted(set(epochs.get_channel_types()))
+        raise ValueError(
+            f"these Epochs have no channel of type EEG, but {kinds}: use "
+            "epochs.set_channel_types"
+        )
     if bad.all():
         raise ValueError("these Epochs have no good EEG channel to align")
     windows = as_windows(data[:, picks])

@@ -10,14 +10,20 @@ from braindecode_gcmae.alignment.formulas import (
     window_covariances,
 )
 
+_LEAST = 1e-3  # eigenvalue of a correlation matrix that is put together from pairs
+
 
 class StreamingAlignment:
     r"""Re-centre windows as they arrive: the streaming twin of RecordingAlignment.
 
     The mean covariance is updated with every window,
-    :math:`M_b = M_{b-1} + (C_b - M_{b-1}) / \min(b, memory)`, entry by entry over the
-    windows that have both channels. After the whole recording, and with no memory
-    limit, ``transform`` equals ``RecordingAlignment(metric="euclid")``.
+    :math:`M_b = M_{b-1} + (C_b - M_{b-1}) / \min(b, memory)`. After the whole
+    recording, without missing channels and with no memory limit, ``transform`` equals
+    ``RecordingAlignment(metric="euclid")``.
+
+    Where channels come and go, a variance is the mean over the windows that have the
+    channel, and a correlation that over the windows that have both: windows that only
+    one of them saw would make a covariance that no signal has.
 
     Parameters
     ----------
@@ -50,11 +56,18 @@ class StreamingAlignment:
 
     def reset(self):
         """Forget all windows, for a new recording or a cap put on anew."""
-        self._covariance = np.empty((0, 0))  # (N, N) µV²
+        # (N, N) µV², over the windows that have both channels: the covariance, and
+        # the variance of the row's channel.
+        self._covariance = self._variance = np.empty((0, 0))
         self._counts = np.empty((0, 0))  # (N, N) windows that had both channels
         self._windows = 0
         self._samples = 0
         return self
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether a window with a signal was seen, so that others can be aligned."""
+        return bool(self._windows)
 
     def _check(self, windows):
         windows = np.asarray(windows)
@@ -83,6 +96,7 @@ class StreamingAlignment:
         if not len(self._covariance):
             self._covariance = np.zeros((windows.shape[1],) * 2)
             self._counts = np.zeros_like(self._covariance)
+            self._variance = np.zeros_like(self._covariance)
         present = np.isfinite(windows).all(axis=-1)
         filled = np.where(present[..., None], windows, 0)
         options = {"sfreq": self.sfreq, "band": self.band}
@@ -93,6 +107,9 @@ class StreamingAlignment:
             span = np.clip(self._counts, 1, self.memory)
             step = np.where(both, (covariance - self._covariance) / span, 0.0)
             self._covariance = self._covariance + step
+            own = np.broadcast_to(np.diag(covariance)[:, None], both.shape)
+            step = np.where(both, (own - self._variance) / span, 0.0)
+            self._variance = self._variance + step
             self._windows += bool(here.any())
             if here.any():
                 self._samples += degrees_of_freedom(windows.shape[-1], **options)
@@ -114,7 +131,7 @@ class StreamingAlignment:
         windows = self._check(window)
         if not self._windows:
             raise ValueError("no window seen yet: call update(window) first")
-        covariance = self._covariance.copy()
+        covariance = self._mean_covariance()
         unseen = np.diag(self._counts) == 0
         covariance[unseen] = np.nan
         covariance[:, unseen] = np.nan
@@ -128,10 +145,31 @@ class StreamingAlignment:
         )
         return out.reshape(windows.shape)
 
+    def _mean_covariance(self):
+        """Return the covariance of channels that need not have seen the same windows.
+
+        Without missing channels it is the mean of the windows' covariances.
+        """
+        seen = self._counts.max()
+        if (self._counts == seen).all():
+            return self._covariance.copy()
+        scale = np.sqrt(self._variance * self._variance.T)
+        correlation = np.divide(
+            self._covariance, scale, out=np.zeros_like(scale), where=scale > 0
+        )
+        spread = np.sqrt(np.diag(self._variance))
+        values, vectors = np.linalg.eigh(correlation)
+        # Pairs may still contradict each other: then no direction is left so small
+        # that whitening would blow it up.
+        if values[0] < _LEAST:
+            correlation = (vectors * np.maximum(values, _LEAST)) @ vectors.T
+        return correlation * np.outer(spread, spread)
+
     def state_dict(self):
         """Return the state as arrays: enough to go on in another process."""
         return {
             "covariance": self._covariance.copy(),
+            "variance": self._variance.copy(),
             "counts": self._counts.copy(),
             "n_windows": np.array(self._windows),
             "n_samples": np.array(self._samples),
@@ -150,13 +188,16 @@ class StreamingAlignment:
             raise ValueError(f"the state must hold {list(expected)}, got {list(state)}")
         covariance = np.array(state["covariance"], dtype=np.float64)
         counts = np.array(state["counts"], dtype=np.float64)
+        variance = np.array(state["variance"], dtype=np.float64)
         square = covariance.ndim == 2 and covariance.shape[0] == covariance.shape[1]
-        if not square or counts.shape != covariance.shape:
+        shapes = {covariance.shape, counts.shape, variance.shape}
+        if not square or len(shapes) > 1:
             raise ValueError(
-                "covariance and counts must both be (n_chans, n_chans), got "
-                f"{covariance.shape} and {counts.shape}"
+                "covariance, variance and counts must be (n_chans, n_chans), got "
+                f"{covariance.shape}, {variance.shape} and {counts.shape}"
             )
-        self._covariance, self._counts = covariance, counts
+        self._covariance, self._variance = covariance, variance
+        self._counts = counts
         self._windows = int(state["n_windows"])
         self._samples = int(state["n_samples"])
         return self

@@ -142,11 +142,14 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     def fit(self, X=None, y=None, groups=None):
         """Check the arguments; nothing is learnt, neither from X nor from y."""
         self._check_options()
+        vars(self).pop("had_groups_", None)
+        if groups is not None:  # so that transform can say when they are forgotten
+            self.had_groups_ = True
         return self
 
     def fit_transform(self, X, y=None, groups=None):
         """Align ``X``; the same as ``transform``."""
-        return self.fit(X).transform(X, groups=groups)
+        return self.fit(X, groups=groups).transform(X, groups=groups)
 
     def transform(self, X, groups=None):
         """Align each recording in ``X``.
@@ -180,6 +183,13 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         if isinstance(X, (list, tuple)) and not any(_is_window(x) for x in X):
             _no_groups(groups, "the items of a list are the recordings")
             return [self.transform(x) for x in X]
+        if groups is None and getattr(self, "had_groups_", False):
+            _warn(
+                f"the windows of fit had groups, these {len(X)} have none and are "
+                "aligned as one recording. scikit-learn routes groups to what it "
+                "scores only with scoring=None: use Epochs, whose metadata tell the "
+                "recordings"
+            )
         return self._array(as_windows(X), groups, self.scale, self.sfreq)
 
     def set_output(self, *, transform=None):
@@ -309,6 +319,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         return ChannelMap(full, shrinkage, scale)
 
     def _epochs(self, epochs, groups):
+        epochs = epochs.copy().load_data()  # now bad ones are gone, their rows too
         if groups is None:
             groups = recording_columns(epochs.metadata, self.groups_from)
         scale = None if self.scale is None else 1e-6 * self.scale  # MNE has volts

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..pretraining import UnlabelledWindows
-from ..pretraining.arranged import channel_names, for_model
+from ..pretraining.arranged import channel_names, check_rate, for_model
 
 __all__ = [
     "check_labels",
@@ -48,7 +48,11 @@ def check_seen(x, model: nn.Module) -> None:
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
     elif not isinstance(x, Dataset) or not len(x) or isinstance(x[0][0], dict):
         return
-    check_order(UnlabelledWindows(x), model)
+    windows = UnlabelledWindows(x)
+    if isinstance(x, Dataset) and len(x[0]) > 3:  # positions come with the windows
+        check_rate(windows, model.sfreq)
+        return
+    check_order(windows, model)
 
 
 def _refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:

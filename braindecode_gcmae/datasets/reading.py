@@ -15,6 +15,11 @@ from braindecode_gcmae.montage import electrode_positions, match_electrodes
 # One file of each recording: BrainVision's data and EEGLAB's .fdt follow theirs.
 _EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff", ".raw")
 _SUBJECT = r"sub-([A-Za-z0-9]+)"
+_SESSION, _RUN = r"ses-([A-Za-z0-9]+)", r"run-([A-Za-z0-9]+)"
+_NOBODY = {"", "0", "x", "anonymous", "anonymized", "anonymised", "unknown", "n/a"}
+# EDF files often give every channel the type EEG.
+_OTHER = r"(?i)\b(?:[hv]?eog|ecg|ekg|emg|resp\w*|stim\w*|status|trig\w*|gsr|eda|ppg)"
+_NOT_RAW = {"epo", "eve", "ave", "cov", "fwd", "inv", "ica", "proj", "trans", "src"}
 _HBN_SUBJECT = r"(NDAR[A-Za-z0-9]+)"
 _EMBARC_SUBJECT = r"((?:CU|MG|TX|UM)\d{4})"
 
@@ -23,9 +28,9 @@ def _recording_files(root):
     """Recordings below a folder, in order, one path each; no BIDS derivatives."""
     root, found = Path(root), []
     for path in sorted(root.rglob("*")):
-        epochs = "epo" in path.stem.split("_")
+        kinds = set(re.split("[_-]", path.stem)) & _NOT_RAW
         other = {"derivatives", "sourcedata"} & set(path.relative_to(root).parts)
-        if path.suffix.lower() in _EXTENSIONS and not epochs and not other:
+        if path.suffix.lower() in _EXTENSIONS and not kinds and not other:
             found.append(path)
     return [path for path in found if not _continues(path)]
 
@@ -43,14 +48,37 @@ def _subject_of(path, pattern, raw):
     hits = re.findall(pattern, Path(path).as_posix())
     if hits:
         return hits[-1]
-    info = raw.info["subject_info"] or {}
-    return info.get("his_id") or None
+    return subject_of_header(raw)
+
+
+def subject_of_header(raw):
+    """Who a header says it was; None for the placeholders of anonymised files."""
+    who = str((raw.info["subject_info"] or {}).get("his_id") or "").strip()
+    return None if who.lower() in _NOBODY else who
+
+
+def _entities(path):
+    """Session and run of a file that is named as in BIDS."""
+    found = {}
+    for name, pattern in (("session", _SESSION), ("run", _RUN)):
+        hits = re.findall(pattern, Path(path).as_posix())
+        if hits:
+            found[name] = hits[-1]
+    return found
 
 
 def eeg_only(raw, channels):
     """EEG channels alone, with positions where names tell; nothing is loaded."""
     if set(raw.get_channel_types()) != {"eeg"}:
         raw = raw.copy().pick("eeg", exclude=())
+    others = [name for name in raw.ch_names if re.search(_OTHER, name)]
+    if others and len(others) < len(raw.ch_names):
+        warnings.warn(
+            f"{others} have the type EEG and the names of something else: they are "
+            "left out. Set their types, or rename them",
+            stacklevel=3,
+        )
+        raw = raw.copy().drop_channels(others)
     if channels is not None:
         rows = match_electrodes(channels, raw.info["chs"])
         raw = raw.copy().pick([raw.ch_names[row] for row in rows])
@@ -105,13 +133,17 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
     Returns
     -------
     BaseConcatDataset of RawDataset
-        ``description`` holds ``path`` and, where known, ``subject``. Electrodes
+        ``description`` holds ``path`` and, where known, ``subject`` (not the
+        placeholder of an anonymised file), ``session`` and ``run``. Electrodes
         without measured positions get those of their names.
 
     Raises
     ------
     FileNotFoundError
         If a path does not exist or holds no recording.
+    ValueError
+        If a file that was named cannot be read; of a folder such files are left out,
+        with a warning.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     files = []
@@ -126,15 +158,30 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
                 f"{path} holds no recording: none of {', '.join(_EXTENSIONS)}."
             )
         files += here
-    parts, n_whole = [], 0
+    parts, n_whole, unreadable = [], 0, []
     for file in files:
-        raw = lazily(mne.io.read_raw(file, preload=False, verbose="ERROR"), file, cache)
+        try:
+            raw = mne.io.read_raw(file, preload=False, verbose="ERROR")
+        except Exception as error:
+            if file in map(Path, paths):
+                raise ValueError(f"{file} cannot be read: {error}") from error
+            unreadable.append(f"{file} ({error})")
+            continue
+        raw = lazily(raw, file, cache)
         n_whole += raw.preload
-        description = {"path": str(file)}
+        description = {"path": str(file), **_entities(file)}
         subject = _subject_of(file, subject_pattern, raw)
         if subject is not None:
             description["subject"] = subject
         parts.append(RawDataset(eeg_only(raw, channels), description))
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {len(files)} files cannot be read and are left out: "
+            f"{'; '.join(unreadable[:3])}",
+            stacklevel=2,
+        )
+    if not parts:
+        raise ValueError("none of the files can be read")
     if n_whole:
         warnings.warn(
             f"{n_whole} of {len(files)} recordings hold their data inside a file that "

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from braindecode.datasets import (
     BaseConcatDataset,
+    EEGWindowsDataset,
     RawDataset,
     RecordDataset,
     WindowsDataset,
@@ -19,7 +20,11 @@ from braindecode.preprocessing import create_fixed_length_windows
 from scipy.signal import resample_poly
 
 from braindecode_gcmae.alignment.columns import subject_column
-from braindecode_gcmae.datasets.reading import eeg_only, read_recordings
+from braindecode_gcmae.datasets.reading import (
+    eeg_only,
+    read_recordings,
+    subject_of_header,
+)
 
 
 class ToMicrovolts:
@@ -69,7 +74,7 @@ def _as_parts(data):
     if isinstance(data, RecordDataset | mne.BaseEpochs):
         return [data]
     if isinstance(data, mne.io.BaseRaw):
-        subject = (data.info["subject_info"] or {}).get("his_id")
+        subject = subject_of_header(data)
         return [RawDataset(data, {"subject": subject} if subject else {})]
     if isinstance(data, str | Path):
         folder = Path(data)
@@ -109,42 +114,71 @@ def _window_raw(part, seconds, stride, sfreq):
     ).datasets
     rate = sfreq or native
     windows.transform = ToMicrovolts(native, rate, round(seconds * rate))
-    return [windows]
+    return [_without_bad_spans(windows)]
 
 
-def _window_epochs(epochs, seconds, stride, sfreq):
-    """Each epoch is cut like a recording; subjects come from its metadata."""
+def _without_bad_spans(windows):
+    """The same without windows that touch a stretch annotated as bad, as MNE has it."""
+    raw, marks = windows.raw, windows.raw.annotations
+    bad = [mark.lower().startswith("bad") for mark in marks.description]
+    if not any(bad):
+        return windows
+    first = (marks.onset[bad] - raw.first_time) * raw.info["sfreq"]
+    last = first + marks.duration[bad] * raw.info["sfreq"]
+    start = windows.metadata["i_start_in_trial"].to_numpy()[:, None]
+    stop = windows.metadata["i_stop_in_trial"].to_numpy()[:, None]
+    kept = ~((start < np.maximum(last, first + 1)) & (stop > first)).any(1)
+    out = EEGWindowsDataset(
+        raw,
+        windows.metadata[kept].reset_index(drop=True),
+        windows.description,
+        windows.transform,
+    )
+    return out
+
+
+def _window_epochs(epochs, seconds, stride, sfreq, number):
+    """Each epoch is cut like a recording; whose it is comes from its metadata."""
     epochs = epochs.copy().drop_bad()
     if set(epochs.get_channel_types()) != {"eeg"}:
         epochs = epochs.load_data().pick("eeg", exclude=())  # MNE picks in memory only
     native = epochs.info["sfreq"]
     length, step = round(seconds * native), max(1, round(stride * native))
-    rate, parts, metadata = sfreq or native, [], epochs.metadata
-    column = None if metadata is None else subject_column(metadata)
-    if column is None:
-        groups = {None: epochs}
-    else:
-        who = metadata[column].to_numpy()
-        groups = {one: epochs[np.flatnonzero(who == one)] for one in pd.unique(who)}
+    rate, parts = sfreq or native, []
+    recordings = [(told, epochs[rows]) for told, rows in _recordings(epochs, number)]
     for start in range(0, len(epochs.times) - length + 1, step):
-        span = (start, start + length)
-        for subject, mine in groups.items():
-            cut = copy.copy(mine)  # the data are shared
-            table = pd.DataFrame(
-                {
-                    "i_window_in_trial": start // step,
-                    "i_start_in_trial": start,
-                    "i_stop_in_trial": start + length,
-                    "target": -1,
-                },
-                index=range(len(cut)),
-            )
+        for told, own in recordings:
+            cut = copy.copy(own)  # the data are shared
             with mne.utils.use_log_level("ERROR"):
-                cut.metadata = table
-            part = WindowsDataset(cut, {} if subject is None else {"subject": subject})
+                cut.metadata = pd.DataFrame(
+                    {
+                        "i_window_in_trial": start // step,
+                        "i_start_in_trial": start,
+                        "i_stop_in_trial": start + length,
+                        "target": -1,
+                    },
+                    index=range(len(cut)),
+                )
+            part, span = WindowsDataset(cut, dict(told)), (start, start + length)
             part.transform = ToMicrovolts(native, rate, round(seconds * rate), span)
             parts.append(part)
     return parts or None
+
+
+def _recordings(epochs, number):
+    """What tells the recordings in Epochs apart, and the rows of each.
+
+    Epochs without subjects are one, wherever in a trial a window is from.
+    """
+    metadata = epochs.metadata
+    column = None if metadata is None else subject_column(metadata)
+    if column is None:
+        return [({"recording": number}, np.arange(len(epochs)))]
+    columns = {column: "subject"}
+    columns |= {name: name for name in ("session", "run") if name in metadata}
+    table = metadata[list(columns)].rename(columns=columns)
+    found = table.groupby(list(table), sort=False, dropna=False).indices
+    return [(table.iloc[rows[0]].to_dict(), rows) for rows in found.values()]
 
 
 def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=None):
@@ -173,7 +207,8 @@ def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=N
     ------
     ValueError
         If no recording is as long as a window, rates differ without ``sfreq``, or
-        a length makes no sense. Shorter recordings are left out with a warning.
+        a length makes no sense. Shorter recordings are left out with a warning, windows
+        that touch a stretch annotated as bad without one.
     """
     if not 0 <= overlap_seconds < window_seconds:
         raise ValueError(
@@ -182,26 +217,29 @@ def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=N
         )
     kept, short, rates = [], [], set()
     stride = window_seconds - overlap_seconds
-    for part in _as_parts(data):
+    for number, part in enumerate(_as_parts(data)):
         if isinstance(part, mne.BaseEpochs):
-            windows = _window_epochs(part, window_seconds, stride, sfreq)
+            windows = _window_epochs(part, window_seconds, stride, sfreq, number)
         elif hasattr(part, "raw") and hasattr(part, "target_name"):
             windows = _window_raw(part, window_seconds, stride, sfreq)
         else:
             raise TypeError(
                 f"{type(part).__name__} is already cut into windows: give recordings."
             )
-        if windows is None:
+        windows = [one for one in windows or () if len(one)]
+        if not windows:
             short.append(part)
             continue
         rates.update(window.transform.target_rate for window in windows)
         kept += windows
     if not kept:
-        raise ValueError(f"no recording is {window_seconds} s long.")
+        raise ValueError(
+            f"no recording is {window_seconds} s long (without bad stretches)."
+        )
     if short:
         warnings.warn(
             f"{len(short)} of {len(short) + len(kept)} recordings are shorter than "
-            f"{window_seconds} s and left out.",
+            f"{window_seconds} s, or bad stretches leave no such window: left out.",
             stacklevel=2,
         )
     if len(rates) > 1:

@@ -28,6 +28,7 @@ from .checkpoint import (
     load_weights,
     read_checkpoint,
     resolve_class,
+    weights_digest,
     write_checkpoint,
 )
 from .hub import HubModel, locate
@@ -187,6 +188,13 @@ class ElectrodeGraphModel(HubModel):
     def paper(cls, **arguments):
         """The paper's model; arguments supersede the preset ``paper_arguments()``."""
         return cls(**{**cls.paper_arguments(), **arguments})
+
+    def extra_repr(self) -> str:
+        """A digest of the weights: MOABB tells pipelines apart by their ``repr``."""
+        state = self.state_dict()
+        if any(value.is_meta for value in state.values()):
+            return ""
+        return f"weights={weights_digest(state)[:12]}"
 
     def input_channels(self) -> list | None:
         """``chs_info`` entries or names of the input's channels; None without any."""

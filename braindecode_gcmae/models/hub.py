@@ -250,6 +250,11 @@ def locate(name: str | Path, **hub_arguments) -> Path:
     shipped = shipped_checkpoints()
     if str(name) in shipped:
         return shipped[str(name)]
+    if "/" not in str(name):
+        raise CheckpointError(
+            f"{str(name)!r} is no folder, none of the shipped checkpoints "
+            f"{sorted(shipped)}, and no repository on the Hub ('user/name')"
+        )
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -283,6 +288,11 @@ def locate_part(name: str | Path, part: str, **hub_arguments) -> Path | None:
     """
     if Path(name).is_dir():
         return Path(name, part) if Path(name, part).is_dir() else None
+    if str(name) in shipped_checkpoints():
+        raise CheckpointError(
+            f"{str(name)!r} is one model, not a run of a pretrainer with its parts: "
+            "load it with from_pretrained of the model, and hand that to the pretrainer"
+        )
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:

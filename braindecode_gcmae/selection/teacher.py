@@ -9,6 +9,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
+from ..features.look import check_windows
 from ..models.base import ElectrodeGraphModel
 from ..models.wrapped import unwrap
 from ..montage import match_electrodes, name_of
@@ -150,10 +151,7 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     else:
         x = np.stack([_from_dataset(windows, int(row), model) for row in rows])
     x = torch.as_tensor(x, dtype=torch.float32)
-    if x.dim() != 3:
-        raise ValueError(
-            f"windows must have shape (n, n_chans, n_times), got {tuple(x.shape)}"
-        )
+    check_windows(x.numpy())
     return x
 
 

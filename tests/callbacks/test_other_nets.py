@@ -289,3 +289,38 @@ def test_partial_fit_of_a_classifier_is_told_whose_the_windows_are():
     assert net.fit_metadata_ == {}
     with pytest.raises(ValueError, match="subjects must name the subject of each"):
         net.partial_fit(X, Y, subjects=[1])
+
+
+def test_caps_that_bring_their_positions_are_no_wrong_order():
+    import mne
+    from braindecode.datasets import RawDataset
+    from braindecode.datasets import pad_channels_collate
+    from braindecode.preprocessing import create_fixed_length_windows
+
+    def dataset(names, target):
+        info = mne.create_info(names, 100.0, "eeg").set_montage("standard_1005")
+        signal = np.concatenate(list(windows(4, len(names))), axis=1)
+        raw = mne.io.RawArray(signal, info, verbose=False)
+        told = {"subject": target, "target": target}
+        return create_fixed_length_windows(
+            BaseConcatDataset([RawDataset(raw, told, "target")]),
+            start_offset_samples=0,
+            stop_offset_samples=None,
+            window_size_samples=160,
+            window_stride_samples=160,
+            drop_last_window=True,
+        )
+
+    caps = [dataset(NAMES, 0), dataset([*NAMES[::-1], "O1", "O2"], 1)]
+    both = BaseConcatDataset(caps).set_return_ch_pos(True)
+    given = classifier(
+        classes=[0, 1],
+        batch_size=4,
+        iterator_train__collate_fn=pad_channels_collate,
+        iterator_valid__collate_fn=pad_channels_collate,
+        module__n_times=160,
+        module__n_outputs=2,
+    )
+    net = GCMAEClassifier(**given.get_params(deep=False))
+    quietly(net.fit, both, None)
+    assert quietly(net.predict_proba, both).shape == (8, 2)

@@ -300,3 +300,22 @@ def test_statistics_that_are_forgotten_are_those_of_a_new_model():
     assert not same_weights(model, new)
     model.reset_statistics()
     assert same_weights(model, new)
+
+
+def test_a_models_repr_tells_its_weights():
+    """MOABB takes pipelines with the same repr for the same."""
+    import copy
+
+    import torch
+    from braindecode import EEGClassifier
+
+    from braindecode_gcmae import GCMAEStudent
+
+    model = GCMAEStudent(2, ch_names=["C3", "Cz", "C4"], n_times=200, sfreq=100)
+    other = copy.deepcopy(model)
+    assert repr(model) == repr(other)
+    with torch.no_grad():
+        other.final_layer.bias += 1
+    told = [repr(EEGClassifier(m).get_params()) for m in (model, other)]
+    assert repr(model) != repr(other) and told[0] != told[1]
+    assert "weights" not in repr(copy.deepcopy(model).to("meta"))

@@ -1,0 +1,77 @@
+"""A look at windows on the host, before time is spent on them."""
+
+import warnings
+
+import numpy as np
+
+__all__ = ["check_windows"]
+
+# µV: in millivolts recordings are 1e-2, in volts 1e-5.
+_SMALLEST_EEG, _LARGEST_EEG = 0.2, 1e4
+
+
+def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
+    """Look at windows once, on the host, before time is spent on them.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, n_chans, n_times)
+        Windows in µV.
+    names : list of str, optional
+        Names of the channels, for the messages.
+
+    Raises
+    ------
+    TypeError
+        If they are not numbers.
+    ValueError
+        If they are not three-dimensional, or empty, or no channel has data.
+
+    Warns
+    -----
+    UserWarning
+        If they look like volts, or some channels are flat or not finite throughout.
+    """
+    if x.dtype.kind not in "fiu":
+        raise TypeError(f"windows must hold real numbers, got dtype {x.dtype}")
+    if x.ndim != 3:
+        raise ValueError(
+            f"expected windows of shape (n_windows, n_chans, n_times), got {x.shape}"
+        )
+    if 0 in x.shape:
+        raise ValueError(f"there are no windows: shape {x.shape}")
+    sample = x[:: max(1, len(x) // 256)]
+    finite = np.isfinite(sample).all(-1)  # (windows, channels)
+    if not finite.any():
+        raise ValueError("no channel of any window is finite: all NaN or infinite?")
+    spread = np.where(finite, np.nan_to_num(sample).std(-1), np.nan)
+
+    def listed(rows):
+        return [names[r] if names else int(r) for r in np.flatnonzero(rows)]
+
+    if not finite.any(0).all():
+        _warn(f"channels {listed(~finite.any(0))} are never finite: missing electrodes")
+    flat = np.nan_to_num(spread, nan=1.0).max(0) == 0
+    if flat.all():
+        raise ValueError("all channels are flat: the windows hold no signal")
+    if flat.any():
+        _warn(
+            f"channels {listed(flat)} are flat; mark them as missing by NaN, or leave "
+            "them out"
+        )
+    median = float(np.nanmedian(spread[spread > 0]))
+    if median < _SMALLEST_EEG:
+        unit, factor = ("volts", "1e6") if median < 1e-3 else ("millivolts", "1e3")
+        _warn(
+            f"the windows have a standard deviation of {median:.1e}, expected about "
+            f"10 µV: are they in {unit}? Multiply by {factor}"
+        )
+    if median > _LARGEST_EEG:
+        _warn(
+            f"the windows have a standard deviation of {median:.1e}, expected about "
+            "10 µV: were they multiplied by 1e6 twice?"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)
