@@ -303,6 +303,8 @@ def figure(rows, path):
     from benchmarks.figures import COLOURS, MARKERS
     from benchmarks.tables import bootstrap_interval
 
+    # One more than the palette has: each network is one colour.
+    colours, markers = [*COLOURS, "#8c510a"], MARKERS + "p"
     found = by_person(rows)
     sets = list(dict.fromkeys(row["data"] for row in rows))
     size = (3.8 * len(PATTERNS), 3.3 * len(sets))
@@ -322,11 +324,11 @@ def figure(rows, path):
                 means,
                 yerr=[means - low, high - means],
                 linestyle="" if name == RETRAINED else style,
-                marker=MARKERS[i % len(MARKERS)],
+                marker=markers[i],
                 markersize=4,
                 linewidth=1.2,
                 elinewidth=0.6,
-                color=COLOURS[i % len(COLOURS)],
+                color=colours[i],
                 label=name,
             )
         ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
