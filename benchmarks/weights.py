@@ -4,9 +4,10 @@
 
 The stages of the harness' ``both`` (``ours.py``), on everybody and sized for a CPU:
 teacher and student are pretrained on the windows of all 34 people, the teacher learns
-from the 20 with labels, and the student from these labels and from the teacher's answers
-to the same windows. Nobody is left to test on: what the recipe gives on unseen people is
-its cross-validated rows in ``results/laptop.csv``, with all labels of the training people.
+from the 20 with labels, and the student from these labels and from the teacher's
+answers to the same windows. Nobody is left to test on: what the recipe gives on unseen
+people is its cross-validated rows in ``results/laptop.csv``, with all labels of the
+training people.
 """
 
 from __future__ import annotations

@@ -293,8 +293,7 @@ def test_partial_fit_of_a_classifier_is_told_whose_the_windows_are():
 
 def test_caps_that_bring_their_positions_are_no_wrong_order():
     import mne
-    from braindecode.datasets import RawDataset
-    from braindecode.datasets import pad_channels_collate
+    from braindecode.datasets import RawDataset, pad_channels_collate
     from braindecode.preprocessing import create_fixed_length_windows
 
     def dataset(names, target):
