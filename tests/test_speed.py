@@ -399,3 +399,11 @@ def test_necessary_passes_are_those_of_a_step():
     taken = graphs(step, module)
     assert taken == graphs(steps.necessary_passes(module, 4), module)
     assert sum(taken.values()) == 2 * (4 + 2 + 2) * 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_row_of_distillation_is_made_of_steps_that_run():
+    turns = partial(interleave, seconds=0.0, rounds=1)
+    (made,) = steps.distillation(batch=4, turns=turns)
+    assert set(made["milliseconds"]) >= {"distillation step", "teacher forward"}
+    assert made["ratio"] > 0

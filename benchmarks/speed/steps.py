@@ -233,6 +233,7 @@ def distillation(batch: int = 64, device="cpu", turns=interleave) -> list[dict]:
     teacher, student = pair()
     teacher.eval().to(device)
     torch.nn.init.normal_(teacher.final_layer.weight)
+    torch.nn.init.normal_(teacher.final_layer.bias)  # a head that is not new
     x, y = windows(batch).numpy(), (torch.arange(batch) % 2).numpy()
     tensor = torch.as_tensor(x, device=device)
 
