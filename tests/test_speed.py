@@ -405,5 +405,4 @@ def test_necessary_passes_are_those_of_a_step():
 def test_the_row_of_distillation_is_made_of_steps_that_run():
     turns = partial(interleave, seconds=0.0, rounds=1)
     (made,) = steps.distillation(batch=4, turns=turns)
-    assert set(made["milliseconds"]) >= {"distillation step", "teacher forward"}
-    assert made["ratio"] > 0
+    assert "distillation step" in made["what"] and float(made["measured"][:-1]) > 0
