@@ -125,7 +125,12 @@ class TopologyDistillation(AuxiliaryLoss):
 
     @classmethod
     def paper(cls, teacher, **arguments):
-        """The paper's setting: weights 1, raw products, no temperature (Eq. 8-11)."""
+        """The paper's setting: weights 1, raw products, no temperature (Eq. 8-11).
+
+        The divergence stays that of teacher and student in this order, as in the
+        published code; the order of Eq. 9 is an argument of
+        :func:`~braindecode_gcmae.losses.topology_distillation_loss` (``reverse``).
+        """
         preset = {"kernel": "linear", "gtd_temperature": 1.0, "eps": 1e-8}
         return cls(teacher, **{**preset, "temperature": 1.0, **arguments})
 

@@ -139,7 +139,8 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         Large graph transformer and tiny DGCNN on alpha-band spectra, mean squared
         error of all nodes and raw Gram matrices (Eq. 2), original edges
         in the masked graph, Adam, batch 128, 200 epochs. Temperature and queue are not
-        in the paper: MoCo's stay.
+        in the paper: MoCo's stay. So does the positive in the denominator of the
+        contrast, which Eq. 5 as it is printed leaves out.
         """
         preset = {
             "teacher": GCMAETeacher,
