@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from functools import partial
 
 import mne
 import numpy as np
@@ -25,6 +26,7 @@ from braindecode_gcmae.alignment import (
     window_covariances,
 )
 from braindecode_gcmae.alignment.columns import SUBJECT_COLUMNS
+from tests.tiny import windowed
 
 SFREQ = 100.0
 
@@ -821,23 +823,7 @@ def test_kept_electrodes_need_the_euclidean_mean_and_known_names():
         step.transform(x)
 
 
-def raw_windows(x, names, *, bads=(), eog=(), subject=1, run=0):
-    """A braindecode dataset of the windows (B, N, T) of one recording."""
-    from braindecode.datasets import BaseConcatDataset, RawDataset
-    from braindecode.preprocessing import create_fixed_length_windows
-
-    info = mne.create_info(list(names), SFREQ, "eeg")
-    raw = mne.io.RawArray(np.concatenate(list(x), axis=1), info, verbose=False)
-    raw.set_channel_types(dict.fromkeys(eog, "eog"), verbose=False)
-    raw.info["bads"] = list(bads)
-    return create_fixed_length_windows(
-        BaseConcatDataset([RawDataset(raw, {"subject": subject, "run": run})]),
-        start_offset_samples=0,
-        stop_offset_samples=None,
-        window_size_samples=x.shape[2],
-        window_stride_samples=x.shape[2],
-        drop_last_window=True,
-    )
+raw_windows = partial(windowed, sfreq=SFREQ)
 
 
 def test_a_bad_channel_of_a_dataset_is_as_if_not_on_the_head_and_comes_out_missing():

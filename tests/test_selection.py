@@ -23,6 +23,7 @@ from braindecode_gcmae.selection import (
     mean_graph,
     occlusion_importance,
 )
+from tests.tiny import windowed
 
 NAMES = montage_preset("10-20-19")
 SMALL = {
@@ -364,7 +365,6 @@ def test_epochs_and_datasets_are_windows(model, windows):
 
 
 def make_epochs(windows, names=NAMES, sfreq=80.0, bads=()):
-    import mne
 
     info = mne.create_info(list(names), sfreq, "eeg")
     info["bads"] = list(bads)
@@ -483,25 +483,12 @@ def test_looking_leaves_the_mode_of_every_part_as_it_was(windows):
 
 
 def test_channels_of_a_dataset_are_taken_by_name(model, windows):
-    from braindecode.datasets import BaseConcatDataset, RawDataset
-    from braindecode.preprocessing import create_fixed_length_windows
-
     def dataset(order, bads=()):
-        signal = np.concatenate(list(windows), axis=1)[order]
-        info = mne.create_info([NAMES[row] for row in order], 80.0, "eeg")
-        raw = mne.io.RawArray(signal, info, verbose=False)
-        raw.info["bads"] = list(bads)
-        return create_fixed_length_windows(
-            BaseConcatDataset([RawDataset(raw, {"subject": 1})]),
-            start_offset_samples=0,
-            stop_offset_samples=None,
-            window_size_samples=windows.shape[2],
-            window_stride_samples=windows.shape[2],
-            drop_last_window=True,
-        )
+        names = [NAMES[row] for row in order]
+        return windowed(windows[:, order], names, 80.0, bads=bads)
 
     order = np.random.default_rng(3).permutation(len(NAMES))
-    plain = occlusion_importance(model, dataset(range(len(NAMES))))
+    plain = occlusion_importance(model, dataset(np.arange(len(NAMES))))
     turned = occlusion_importance(model, dataset(order))
     np.testing.assert_allclose(turned, plain, rtol=1e-5)
     lost = occlusion_importance(model, dataset(order, bads=["Cz"]))

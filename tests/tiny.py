@@ -67,6 +67,29 @@ def epochs(x, y=None, **metadata):
     )
 
 
+def windowed(x, names, sfreq=SFREQ, *, bads=(), eog=(), montage=None, **description):
+    """A braindecode dataset of windows (B, N, T) that are cut from one recording."""
+    from braindecode.datasets import BaseConcatDataset, RawDataset
+    from braindecode.preprocessing import create_fixed_length_windows
+
+    made = mne.create_info(list(names), sfreq, "eeg")
+    if montage is not None:
+        made.set_montage(montage)
+    raw = mne.io.RawArray(np.concatenate(list(x), axis=1), made, verbose=False)
+    raw.set_channel_types(dict.fromkeys(eog, "eog"), verbose=False)
+    raw.info["bads"] = list(bads)
+    told = {"subject": 1, **description}
+    target = "target" if "target" in told else None
+    return create_fixed_length_windows(
+        BaseConcatDataset([RawDataset(raw, told, target)]),
+        start_offset_samples=0,
+        stop_offset_samples=None,
+        window_size_samples=x.shape[2],
+        window_stride_samples=x.shape[2],
+        on_last_window="drop",
+    )
+
+
 def student(seed=0, **arguments):
     return _model(GCMAEStudent, seed, {"electrodes": FEW, **arguments})
 

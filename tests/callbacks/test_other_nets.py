@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from braindecode import EEGRegressor
-from braindecode.datasets import BaseConcatDataset
+from braindecode.datasets import BaseConcatDataset, pad_channels_collate
 from skorch import NeuralNet, NeuralNetRegressor
 from skorch.callbacks import Checkpoint, LoadInitState
 from skorch.dataset import Dataset
@@ -26,6 +26,7 @@ from tiny import (
     small,
     student,
     teacher,
+    windowed,
     windows,
 )
 from torch import nn
@@ -242,25 +243,9 @@ def test_a_monitor_of_pretraining_is_refused_elsewhere_before_a_step(kind):
 
 
 def test_recordings_in_different_orders_are_refused_together():
-    import mne
-    from braindecode.datasets import RawDataset
-    from braindecode.preprocessing import create_fixed_length_windows
-
     def dataset(names):
-        signal = np.concatenate(list(windows(4)), axis=1)[
-            [NAMES.index(n) for n in names]
-        ]
-        raw = mne.io.RawArray(
-            signal, mne.create_info(names, 100.0, "eeg"), verbose=False
-        )
-        return create_fixed_length_windows(
-            BaseConcatDataset([RawDataset(raw, {"subject": 1, "target": 1}, "target")]),
-            start_offset_samples=0,
-            stop_offset_samples=None,
-            window_size_samples=160,
-            window_stride_samples=160,
-            drop_last_window=True,
-        )
+        rows = [NAMES.index(name) for name in names]
+        return windowed(windows(4)[:, rows], names, target=1)
 
     both = quietly(lambda: BaseConcatDataset([dataset(NAMES), dataset(NAMES[::-1])]))
     same = quietly(lambda: BaseConcatDataset([dataset(NAMES), dataset(NAMES)]))
@@ -292,23 +277,9 @@ def test_partial_fit_of_a_classifier_is_told_whose_the_windows_are():
 
 
 def test_caps_that_bring_their_positions_are_no_wrong_order():
-    import mne
-    from braindecode.datasets import RawDataset, pad_channels_collate
-    from braindecode.preprocessing import create_fixed_length_windows
-
     def dataset(names, target):
-        info = mne.create_info(names, 100.0, "eeg").set_montage("standard_1005")
-        signal = np.concatenate(list(windows(4, len(names))), axis=1)
-        raw = mne.io.RawArray(signal, info, verbose=False)
-        told = {"subject": target, "target": target}
-        return create_fixed_length_windows(
-            BaseConcatDataset([RawDataset(raw, told, "target")]),
-            start_offset_samples=0,
-            stop_offset_samples=None,
-            window_size_samples=160,
-            window_stride_samples=160,
-            drop_last_window=True,
-        )
+        x = windows(4, len(names))
+        return windowed(x, names, montage="standard_1005", target=target)
 
     caps = [dataset(NAMES, 0), dataset([*NAMES[::-1], "O1", "O2"], 1)]
     both = BaseConcatDataset(caps).set_return_ch_pos(True)
