@@ -300,7 +300,6 @@ class StreamingClassifier:
         # Every sample is written twice, so that any window lies in one piece.
         self._ring = np.zeros((1, self.n_chans, 2 * self.n_times), np.float32)
         self.n_seen = self._n_decisions = 0
-        self._aligns = bool(getattr(self.align, "has_seen", False))
 
     def push(self, samples) -> list[Decision]:
         """Take one sample (N,) or several (N, k) in µV; return the decisions due."""
@@ -322,10 +321,9 @@ class StreamingClassifier:
             lost = ~np.isfinite(window).all(-1)
             if self.align is not None and self.n_seen % self.n_times == 0:
                 self.align.update(window)
-                self._aligns = self._aligns or not lost.all()
             if self.n_seen == self._due():
                 self._n_decisions += 1
-                if self.align is not None and self._aligns:
+                if self.align is not None and self.align.has_seen:
                     window = self.align.transform(window)
                 elif self.align is not None:  # nothing was seen: nothing to align
                     window = np.full_like(window, np.nan)

@@ -995,3 +995,14 @@ def test_epochs_without_eeg_say_what_they_have():
     made.set_channel_types(dict.fromkeys(made.ch_names, "misc"), verbose=False)
     with pytest.raises(ValueError, match=r"\['misc'\].*set_channel_types"):
         RecordingAlignment().transform(made)
+
+
+def test_a_channel_that_was_never_seen_changes_nothing_for_the_others():
+    """However alike these are: no direction of theirs is held to be a contradiction."""
+    x = recording(56, n_windows=20, n_chans=5)
+    x[:, 4] = x[:, 0] + 1e-3 * x[:, 4]
+    lost = np.concatenate([x, np.full_like(x[:, :1], np.nan)], axis=1)
+    with_it = StreamingAlignment().update(lost).transform(lost)
+    alone = StreamingAlignment().update(x).transform(x)
+    np.testing.assert_array_equal(with_it[:, :5], alone)
+    assert np.isnan(with_it[:, 5]).all()

@@ -316,3 +316,6 @@ def test_a_packet_lost_in_the_first_window_does_not_end_the_session():
     decisions = stream.push(samples)
     assert decisions[0].missing == 1 and decisions[-1].missing == 0
     assert len(decisions) == 4 and align.has_seen
+    stream.reset()
+    again = stream.push(samples)
+    assert [d.missing for d in again] == [d.missing for d in decisions]

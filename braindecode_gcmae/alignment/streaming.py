@@ -133,8 +133,6 @@ class StreamingAlignment:
             raise ValueError("no window seen yet: call update(window) first")
         covariance = self._mean_covariance()
         unseen = np.diag(self._counts) == 0
-        covariance[unseen] = np.nan
-        covariance[:, unseen] = np.nan
         shrinkage = self.shrinkage
         if shrinkage == "auto":
             n_chans = int((~unseen).sum())
@@ -148,16 +146,25 @@ class StreamingAlignment:
     def _mean_covariance(self):
         """Return the covariance of channels that need not have seen the same windows.
 
-        Without missing channels it is the mean of the windows' covariances.
+        Of channels that have, it is the mean of the windows' covariances; NaN for
+        channels that were never seen.
         """
-        seen = self._counts.max()
-        if (self._counts == seen).all():
-            return self._covariance.copy()
-        scale = np.sqrt(self._variance * self._variance.T)
+        seen = np.flatnonzero(np.diag(self._counts))
+        out = np.full_like(self._covariance, np.nan)
+        if seen.size:
+            out[np.ix_(seen, seen)] = self._covariance_of(np.ix_(seen, seen))
+        return out
+
+    def _covariance_of(self, seen):
+        covariance, counts = self._covariance[seen], self._counts[seen]
+        if (counts == counts.max()).all():
+            return covariance
+        variance = self._variance[seen]
+        scale = np.sqrt(variance * variance.T)
         correlation = np.divide(
-            self._covariance, scale, out=np.zeros_like(scale), where=scale > 0
+            covariance, scale, out=np.zeros_like(scale), where=scale > 0
         )
-        spread = np.sqrt(np.diag(self._variance))
+        spread = np.sqrt(np.diag(variance))
         values, vectors = np.linalg.eigh(correlation)
         # Pairs may still contradict each other: then no direction is left so small
         # that whitening would blow it up.

@@ -30,7 +30,8 @@ def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
     Warns
     -----
     UserWarning
-        If they look like volts, or some channels are flat or not finite throughout.
+        If they look like volts, millivolts or microvolts multiplied once more, or some
+        channels are flat or not finite throughout.
     """
     if x.dtype.kind not in "fiu":
         raise TypeError(f"windows must hold real numbers, got dtype {x.dtype}")
