@@ -1006,3 +1006,67 @@ def test_a_channel_that_was_never_seen_changes_nothing_for_the_others():
     alone = StreamingAlignment().update(x).transform(x)
     np.testing.assert_array_equal(with_it[:, :5], alone)
     assert np.isnan(with_it[:, 5]).all()
+
+
+def average_referenced(offset, dtype, n_chans=16):
+    """Mixed sources with DC offsets (µV), referenced to their average in a dtype."""
+    rng = np.random.default_rng(0)
+    mixing = 2.5 * rng.standard_normal((n_chans, n_chans))
+    x = np.einsum("ij,bjt->bit", mixing, rng.standard_normal((40, n_chans, 200)))
+    x = (x + offset * rng.standard_normal((1, n_chans, 1))).astype(dtype)
+    return x - x.mean(1, keepdims=True)
+
+
+def common_mode(x):
+    return (x - x.mean(-1, keepdims=True)).mean(1).std()
+
+
+@pytest.mark.parametrize("offset", [0.0, 2e3, 1e5])
+def test_what_an_average_reference_removed_stays_away_in_single_precision(offset):
+    x = average_referenced(offset, np.float32)
+    assert common_mode(RecordingAlignment().transform(x)) < 0.1
+    stream = StreamingAlignment().update(x)
+    assert common_mode(stream.transform(x)) < 0.1
+    again = StreamingAlignment()
+    again.load_state_dict(stream.state_dict())
+    assert np.array_equal(again.transform(x), stream.transform(x))
+
+
+def test_offsets_that_rounding_can_bear_change_no_other_direction():
+    exact, rounded = (average_referenced(2e3, d) for d in (np.float64, np.float32))
+    a, b = (RecordingAlignment().transform(x) for x in (exact, rounded))
+    a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
+    assert np.abs(a - b).max() < 1e-2 * a.std()
+
+
+@pytest.mark.parametrize("memory", [1, 2, 4])
+def test_a_short_memory_is_shrunk_like_a_short_recording(memory):
+    x = recording(3, n_windows=40)
+    fading = StreamingAlignment(memory=memory).update(x).transform(x[-1])
+    covariance = np.cov(fading, bias=True)
+    # Not whitened by itself: what distinguishes the window is still there.
+    assert np.abs(covariance - 100 * np.eye(len(covariance))).max() > 1
+
+
+@pytest.mark.parametrize("name", ["patient", "Patient_ID", "subj", "subject_nr"])
+def test_patients_are_people(name):
+    x = np.concatenate([recording(s, amplitude=10.0 * s) for s in (1, 2)])
+    who = np.repeat([1, 2], 12)
+    epochs = make_epochs(x, metadata=pd.DataFrame({name: who, "condition": 0}))
+    aligned = RecordingAlignment().transform(epochs).get_data(units="uV")
+    assert np.allclose(aligned, RecordingAlignment().transform(x, groups=who))
+
+
+def test_files_of_one_person_are_recordings_where_nothing_else_tells():
+    from braindecode.datasets import BaseConcatDataset
+
+    names = [f"ch{i}" for i in range(5)]
+    parts = [
+        windowed(recording(s, amplitude=10.0**s), names, path=f"task-{s}", subject=who)
+        for s, who in ((1, "P1"), (2, "P1"), (1, None), (2, None))
+    ]
+    aligned = RecordingAlignment().transform(BaseConcatDataset(parts))
+    for part in aligned.datasets:
+        x = np.stack([part[i][0] for i in range(len(part))])
+        x = x - x.mean(-1, keepdims=True)
+        assert np.sqrt(np.square(x).mean()) == pytest.approx(10, rel=1e-3)

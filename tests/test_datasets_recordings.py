@@ -190,3 +190,15 @@ def test_a_file_that_cannot_be_read_is_named_and_does_not_stop_a_folder(tmp_path
         assert len(read_recordings(tmp_path).datasets) == 1
     with pytest.raises(ValueError, match="damaged.edf cannot be read"):
         read_recordings(tmp_path / "damaged.edf")
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_only_files_that_end_like_derived_ones_are_no_recordings(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    for name in ("P1_rest_ica_raw", "P2_eve_raw", "P3_src_eeg"):
+        recorded(tmp_path / f"{name}.fif")
+    for name in ("P1-ica", "P1_epo", "P1-epo-1"):
+        (tmp_path / f"{name}.fif").write_bytes(b"no recording")
+    found = read_recordings(tmp_path).description["path"]
+    assert [path.rpartition("P")[2][0] for path in found] == ["1", "2", "3"]

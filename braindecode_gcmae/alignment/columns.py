@@ -2,8 +2,20 @@
 
 __all__ = ["SUBJECT_COLUMNS", "subject_column"]
 
-# MOABB and braindecode, pandas' habit, BIDS.
-SUBJECT_COLUMNS = ("subject", "subject_id", "participant_id", "participant", "sub")
+# MOABB and braindecode, pandas' habit, BIDS; psychologists and clinics. Not "id": it
+# may number windows.
+SUBJECT_COLUMNS = (
+    "subject",
+    "subject_id",
+    "participant_id",
+    "participant",
+    "sub",
+    "patient",
+    "patient_id",
+    "subj",
+    "subj_id",
+    "subject_nr",
+)
 
 
 def subject_column(columns) -> str | None:

@@ -40,7 +40,7 @@ def as_windows(X):
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
-def split_recordings(groups, n_windows):
+def split_recordings(groups, n_windows, what="window"):
     """Yield the label and the rows of each recording, in order of appearance."""
     if groups is None:
         yield None, np.arange(n_windows)
@@ -56,7 +56,10 @@ def split_recordings(groups, n_windows):
     for row, label in enumerate(labels):
         items = label if isinstance(label, tuple) else (label,)
         if any(item is None or item != item for item in items):
-            raise ValueError(f"groups are missing (None or NaN) at window {row}")
+            raise ValueError(
+                f"groups are missing (None or NaN) at {what} {row}: {label!r} does not "
+                "say whose recording this is"
+            )
         rows.setdefault(label, []).append(row)
     for label, members in rows.items():
         yield label, np.array(members)
@@ -81,7 +84,9 @@ def recording_columns(table, groups_from):
     UserWarning
         If a subject is asked for, and no column says whose the windows are.
     """
-    names = [] if table is None else list(groups_from or ())
+    names = list(groups_from or ())
+    if table is None or not names:
+        return None
     if "subject" in names and "subject" not in table.columns:
         who = subject_column(table.columns)
         names = [who if name == "subject" else name for name in names]
@@ -95,12 +100,17 @@ def recording_columns(table, groups_from):
                 stacklevel=2,
             )
     found = [name for name in names if name in table.columns]
-    if not found and names and "recording" in table.columns:
-        found = ["recording"]  # of Epochs without subjects, cut by unlabelled_windows
+    # Of Epochs cut by unlabelled_windows, and of read_recordings: files tell apart what
+    # their names do not.
+    file = next((name for name in ("recording", "path") if name in table.columns), None)
+    told = [n for n in ("session", "run") if n in found and table[n].notna().any()]
+    if file and not told:
+        found.append(file)
     if not found:
         return None
-    # A recording without a run or session is one; without a subject it is nobody's.
-    whole = dict.fromkeys(found[1:], "")
+    # A recording without a run or session is one; without a subject it is nobody's,
+    # unless its file is known.
+    whole = dict.fromkeys(found if file in found else found[1:], "")
     return table[found].astype(object).fillna(whole).to_numpy(dtype=object)
 
 
@@ -230,7 +240,7 @@ def map_dataset(dataset, groups, find_map, *, keep_bads):
     if groups is None:
         groups = np.arange(len(parts))
     aligned = [copy.copy(part) for part in parts]
-    for label, rows in split_recordings(groups, len(parts)):
+    for label, rows in split_recordings(groups, len(parts), "part"):
         members = [parts[r] for r in rows]
         n_chans = len(members[0][0][0])
         names = _names_of_recording(members, n_chans)

@@ -185,6 +185,26 @@ def riemannian_mean(covariances, *, tolerance=1e-10, max_iter=100):
     return colour @ mean @ colour.T
 
 
+def rounding_floor(x):
+    """Variance that rounding alone may give a direction of windows (B, N, T), µV².
+
+    Numbers of N channels around an offset are known to their last digit only: the null
+    direction of an average reference, taken of float32 numbers, is not empty. Far below
+    any signal but where the offset is thousands of times larger.
+    """
+    size = np.sqrt(np.square(x, dtype=np.float64).mean(axis=(0, 2)).max())
+    return x.shape[1] / 4 * (np.finfo(x.dtype).eps * size) ** 2
+
+
+def without_rounding(covariance, floor):
+    """The covariance (N, N) with nothing in directions that are not above ``floor``."""
+    values, vectors = np.linalg.eigh(covariance)
+    null = values <= floor
+    if not null.any() or values[-1] <= floor:
+        return covariance
+    return (vectors[:, ~null] * values[~null]) @ vectors[:, ~null].T
+
+
 def mean_covariance(covariances, metric, n_samples):
     """Return the mean of the covariances of a recording's windows.
 

@@ -7,7 +7,9 @@ from braindecode_gcmae.alignment.formulas import (
     automatic_shrinkage,
     check_options,
     degrees_of_freedom,
+    rounding_floor,
     window_covariances,
+    without_rounding,
 )
 
 _LEAST = 1e-3  # eigenvalue of a correlation matrix that is put together from pairs
@@ -62,6 +64,7 @@ class StreamingAlignment:
         self._counts = np.empty((0, 0))  # (N, N) windows that had both channels
         self._windows = 0
         self._samples = 0
+        self._floor = 0.0  # µV², the largest rounding_floor so far
         return self
 
     @property
@@ -100,6 +103,7 @@ class StreamingAlignment:
         present = np.isfinite(windows).all(axis=-1)
         filled = np.where(present[..., None], windows, 0)
         options = {"sfreq": self.sfreq, "band": self.band}
+        self._floor = max(self._floor, rounding_floor(filled))
         covariances = window_covariances(filled, **options)
         for covariance, here in zip(covariances, present, strict=True):
             both = np.outer(here, here)
@@ -136,7 +140,10 @@ class StreamingAlignment:
         shrinkage = self.shrinkage
         if shrinkage == "auto":
             n_chans = int((~unseen).sum())
-            shrinkage = automatic_shrinkage(self._windows, self._samples, n_chans)
+            # What has faded from memory is known no longer.
+            n = min(self._windows, self.memory or self._windows)
+            samples = self._samples * n / self._windows
+            shrinkage = automatic_shrinkage(n, samples, n_chans)
         stacked = windows[None] if windows.ndim == 2 else windows
         out = apply_whitening(
             stacked, covariance, shrinkage=shrinkage, scale=self.scale
@@ -152,7 +159,8 @@ class StreamingAlignment:
         seen = np.flatnonzero(np.diag(self._counts))
         out = np.full_like(self._covariance, np.nan)
         if seen.size:
-            out[np.ix_(seen, seen)] = self._covariance_of(np.ix_(seen, seen))
+            mean = self._covariance_of(np.ix_(seen, seen))
+            out[np.ix_(seen, seen)] = without_rounding(mean, self._floor)
         return out
 
     def _covariance_of(self, seen):
@@ -180,6 +188,7 @@ class StreamingAlignment:
             "counts": self._counts.copy(),
             "n_windows": np.array(self._windows),
             "n_samples": np.array(self._samples),
+            "floor": np.array(self._floor),
         }
 
     def load_state_dict(self, state):
@@ -191,6 +200,7 @@ class StreamingAlignment:
             If an array is missing, unknown, or of the wrong shape.
         """
         expected = self.state_dict().keys()
+        state = {"floor": 0.0, **state}  # not in older ones
         if set(state) != set(expected):
             raise ValueError(f"the state must hold {list(expected)}, got {list(state)}")
         covariance = np.array(state["covariance"], dtype=np.float64)
@@ -207,4 +217,5 @@ class StreamingAlignment:
         self._counts = counts
         self._windows = int(state["n_windows"])
         self._samples = int(state["n_samples"])
+        self._floor = float(state["floor"])
         return self

@@ -21,7 +21,9 @@ from braindecode_gcmae.alignment.formulas import (
     explained_channels,
     flat_channels,
     mean_covariance,
+    rounding_floor,
     window_covariances,
+    without_rounding,
 )
 from braindecode_gcmae.montage import canonical_name, match_electrodes
 
@@ -63,7 +65,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     Channels of Epochs and datasets that are no EEG stay as they are.
 
     What a recording is: of ``mne.Epochs`` and braindecode datasets, all windows that
-    agree in the columns ``groups_from`` of the metadata or descriptions; of an array,
+    agree in the columns ``groups_from`` of the metadata or descriptions, and where no
+    session or run is known, in the column ``path``; of an array,
     the whole array of one call, unless ``groups`` tells recordings apart; a list is
     aligned item by item. So a fold that pools people must come as Epochs or with
     ``groups``, and windows are aligned together with those of the same call only.
@@ -306,7 +309,9 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         full = np.full((x.shape[1],) * 2, np.nan)
         full[channels[flat], channels[flat]] = 0.0  # apply_whitening passes them on
         rows = channels[moving]
-        full[np.ix_(rows, rows)] = mean_covariance(covariances, self.metric, per_window)
+        mean = mean_covariance(covariances, self.metric, per_window)
+        floor = rounding_floor(block[:, moving])
+        full[np.ix_(rows, rows)] = without_rounding(mean, floor)
         shrinkage = self.shrinkage
         if shrinkage == "auto":
             n = len(block)

@@ -28,11 +28,16 @@ def _recording_files(root):
     """Recordings below a folder, in order, one path each; no BIDS derivatives."""
     root, found = Path(root), []
     for path in sorted(root.rglob("*")):
-        kinds = set(re.split("[_-]", path.stem)) & _NOT_RAW
         other = {"derivatives", "sourcedata"} & set(path.relative_to(root).parts)
-        if path.suffix.lower() in _EXTENSIONS and not kinds and not other:
+        if path.suffix.lower() in _EXTENSIONS and not _is_derived(path) and not other:
             found.append(path)
     return [path for path in found if not _continues(path)]
+
+
+def _is_derived(path):
+    """FIF files of epochs, averages, ..., by what MNE's names end in."""
+    words = re.split("[_-]", re.sub(r"-\d+$", "", path.stem))
+    return path.suffix.lower() == ".fif" and words[-1] in _NOT_RAW
 
 
 def _continues(path):
