@@ -18,7 +18,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..models import CheckpointError
-from ..models.checkpoint import read_checkpoint, weights_digest
+from ..models.checkpoint import config_digest, read_checkpoint, weights_digest
 
 __all__ = ["DescribedCallback", "describe"]
 
@@ -63,7 +63,7 @@ def _describe_folder(path: Path) -> str:
 def _describe_dataset(x) -> str:
     """Type, length and what is said of its recordings; nothing is read."""
     told = getattr(x, "description", None)
-    text = told.to_json() if hasattr(told, "to_json") else ""
+    text = told.to_json(default_handler=str) if hasattr(told, "to_json") else ""
     return f"{type(x).__name__}[{len(x)}][{_digest(text.encode())}]"
 
 
@@ -87,7 +87,10 @@ def describe(value) -> str:
         folders by path and weights, data sets by length and description.
     """
     if isinstance(value, nn.Module):
-        return f"{type(value).__name__}[{weights_digest(value.state_dict())[:12]}]"
+        told = weights_digest(value.state_dict())[:12]
+        if hasattr(value, "get_config"):
+            told += f" {config_digest(value)[:12]}"
+        return f"{type(value).__name__}[{told}]"
     if isinstance(value, torch.Tensor):
         return f"tensor{tuple(value.shape)}[{weights_digest({'': value})[:12]}]"
     if isinstance(value, np.ndarray):

@@ -1,10 +1,11 @@
 """Arguments of a model: which values are valid, and which win when one is loaded."""
 
 import math
+import warnings
 from collections import Counter
 from numbers import Integral, Real
 
-from ..montage import canonical_name, name_of
+from ..montage import match_electrodes
 
 __all__ = ["check_arguments", "check_channel_names", "check_counts", "supersede"]
 
@@ -131,7 +132,8 @@ def supersede(saved: dict, given: dict) -> dict:
     """The saved arguments of a model, with those of the caller in their place.
 
     The caller's channels, and the caller's rate or length, replace the saved ones as
-    a whole. ``electrodes`` are kept where the caller's channels have them all.
+    a whole. ``electrodes`` are kept where the caller's channels have them all, by name
+    or, of caps with other names, by position.
     """
     config = {**saved, **given}
     if any(given.get(name) is not None for name in _CHANNEL_ARGUMENTS):
@@ -140,13 +142,21 @@ def supersede(saved: dict, given: dict) -> dict:
         kept = saved.get("electrodes")
         if "electrodes" not in given and kept is not None:
             channels = config["chs_info"] or config["ch_names"] or []
-            names = [name_of(channel) for channel in channels]
-            there = {canonical_name(name) for name in names}
-            if not {canonical_name(name) for name in kept} <= there:
+            if not _have(channels, kept):
                 config["electrodes"] = None
     if any(given.get(name) is not None for name in _TIME_ARGUMENTS):
         config.update(_window(saved, given))
     return config
+
+
+def _have(channels: list, electrodes: list[str]) -> bool:
+    """Whether channels hold these electrodes, each in a row of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # who builds the model looks at its channels
+        try:
+            return len(match_electrodes(electrodes, channels)) == len(electrodes)
+        except ValueError:
+            return False
 
 
 def _window(saved: dict, given: dict) -> dict:

@@ -25,18 +25,20 @@ from ..montage import (
 from .arguments import check_arguments, check_channel_names, check_counts, supersede
 from .checkpoint import (
     CheckpointError,
+    config_digest,
     load_weights,
     read_checkpoint,
     resolve_class,
     weights_digest,
     write_checkpoint,
 )
-from .hub import HubModel, locate
+from .hub import HubModel, is_generated, locate, save_card
 from .network import ElectrodeGraphNetwork
 
 __all__ = ["ElectrodeGraphModel"]
 
 _CLASSES = ("features", "graph", "encoder", "readout", "activation")
+_OURS = ("features", "graph", "readout")  # no other package has any that fits
 _ABOUT_THE_FILE = (
     "braindecode_version",
     "weights_sha256",
@@ -190,11 +192,21 @@ class ElectrodeGraphModel(HubModel):
         return cls(**{**cls.paper_arguments(), **arguments})
 
     def extra_repr(self) -> str:
-        """A digest of the weights: MOABB tells pipelines apart by their ``repr``."""
+        """Digests of weights and arguments: MOABB tells pipelines apart by ``repr``."""
         state = self.state_dict()
         if any(value.is_meta for value in state.values()):
             return ""
-        return f"weights={weights_digest(state)[:12]}"
+        weights, config = weights_digest(state), config_digest(self)
+        return f"weights={weights[:12]}, config={config[:12]}"
+
+    def get_output_shape(self) -> tuple:
+        """Shape of the output for one window; the statistics learn nothing of it."""
+        training = self.training
+        self.eval()
+        try:
+            return super().get_output_shape()  # type: ignore[misc]
+        finally:
+            self.train(training)
 
     def input_channels(self) -> list | None:
         """``chs_info`` entries or names of the input's channels; None without any."""
@@ -249,7 +261,7 @@ class ElectrodeGraphModel(HubModel):
             )
         for name, value in config.items():
             if name in _CLASSES and isinstance(value, str):
-                config[name] = resolve_class(value)
+                config[name] = resolve_class(value, ours=name in _OURS)
         return config
 
     @classmethod
@@ -290,9 +302,10 @@ class ElectrodeGraphModel(HubModel):
         model_card_kwargs: dict | None = None,
         **push_to_hub_kwargs,
     ) -> str | None:
-        """Write config.json, model.safetensors and, if there is none, README.md.
+        """Write config.json, model.safetensors and README.md.
 
-        At any moment the folder holds the old checkpoint or the new one.
+        At any moment the folder holds the old checkpoint or the new one. A README.md
+        that somebody has edited stays as it is.
 
         Parameters
         ----------
@@ -312,8 +325,8 @@ class ElectrodeGraphModel(HubModel):
         folder = Path(save_directory)
         self._save_pretrained(folder)
         card = folder / "README.md"
-        if not card.exists():
-            self.generate_model_card(**(model_card_kwargs or {})).save(card)
+        if not card.exists() or is_generated(card):
+            save_card(self.generate_model_card(**(model_card_kwargs or {})), card)
         if not push_to_hub:
             return None
         return self.push_to_hub(

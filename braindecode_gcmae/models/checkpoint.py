@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "CheckpointError",
+    "config_digest",
     "load_weights",
     "read_checkpoint",
     "replace_file",
@@ -41,7 +42,7 @@ class CheckpointError(ValueError):
     """A checkpoint that is damaged, hostile, or of another model."""
 
 
-def resolve_class(path: str) -> type[nn.Module]:
+def resolve_class(path: str, *, ours: bool = False) -> type[nn.Module]:
     """The ``nn.Module`` class of a dotted path, from allowed packages only.
 
     Parameters
@@ -49,16 +50,21 @@ def resolve_class(path: str) -> type[nn.Module]:
     path : str
         ``module.Class`` inside torch.nn, torch_geometric.nn, braindecode or
         braindecode_gcmae; anything else is refused before it is imported.
+    ours : bool
+        In braindecode_gcmae alone: for parts that no other package has, and whose
+        arguments another class would take for sizes.
 
     Raises
     ------
     CheckpointError
         If the path leaves those packages or is no ``nn.Module``.
     """
-    if not _inside(path) or len(path) > 200 or not _DOTTED.fullmatch(path):
+    packages = _PACKAGES[-1:] if ours else _PACKAGES
+    inside = any(path.startswith(f"{package}.") for package in packages)
+    if not inside or len(path) > 200 or not _DOTTED.fullmatch(path):
         raise CheckpointError(
             f"the configuration names the class {path!r:.120}, which is not in "
-            f"{', '.join(_PACKAGES)}: refused without importing it"
+            f"{', '.join(packages)}: refused without importing it"
         )
     module, _, name = path.rpartition(".")
     try:
@@ -143,6 +149,15 @@ def weights_digest(state: dict[str, Tensor]) -> str:
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def config_digest(model) -> str:
+    """SHA-256 of the arguments that a braindecode model was built from.
+
+    Two models may have the same weights and other electrodes or another dropout.
+    """
+    told = json.dumps(model.get_config(), sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def replace_file(path: Path, write) -> None:
@@ -257,6 +272,14 @@ def load_weights(
             f"{shapes[0][1]} ({len(wrong)} such tensors): other architecture "
             "arguments?"
         )
+    for name, tensor in matched.items():
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise CheckpointError(
+                f"{path}: {name} has the type {tensor.dtype}, the model expects "
+                f"{wanted[name].dtype}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
     if not matched:
         raise CheckpointError(
             f"{path}: none of its {len(saved)} tensors matches one of the "

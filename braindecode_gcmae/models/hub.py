@@ -1,5 +1,6 @@
 """The Hugging Face Hub: where checkpoints are found, and how they are published."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +14,11 @@ from .checkpoint import CheckpointError
 __all__ = [
     "CARD",
     "HubModel",
+    "is_generated",
     "locate",
     "locate_part",
     "publish",
+    "save_card",
     "shipped_checkpoints",
 ]
 
@@ -56,6 +59,30 @@ The method is that of Wei et al. (2025), *Pre-Training Graph Contrastive Masked
 Autoencoders are Strong Distillers for EEG* ([arXiv:2411.19230]({{ paper_url }}));
 training loops and data sets are those of [braindecode]({{ repo_url }}).
 """
+
+
+_GENERATED = "\n<!-- as generated: {} -->\n"
+
+
+def _mark(text: str) -> str:
+    return _GENERATED.format(hashlib.sha256(text.strip().encode()).hexdigest()[:12])
+
+
+def save_card(card, path: Path) -> None:
+    """Write a model card with a mark that tells whether it was edited since."""
+    card.save(path)
+    text = path.read_text("utf-8").rstrip() + "\n"
+    path.write_text(text + _mark(text), "utf-8")
+
+
+def is_generated(path: Path) -> bool:
+    """Whether a card is as :func:`save_card` wrote it: of a model that was here."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    start = text.rfind(_GENERATED.partition("{")[0])
+    return start >= 0 and text[start:] == _mark(text[:start])
 
 
 class HubModel:
