@@ -302,7 +302,11 @@ class StreamingClassifier:
         self.n_seen = self._n_decisions = 0
 
     def push(self, samples) -> list[Decision]:
-        """Take one sample (N,) or several (N, k) in µV; return the decisions due."""
+        """Take one sample (N,) or several (N, k) in µV; return the decisions due.
+
+        If a prediction fails, its exception is raised once all samples are in: go on
+        with the next ones.
+        """
         samples = np.asarray(samples, np.float32)
         if samples.ndim == 1:
             samples = samples[:, None]
@@ -311,7 +315,7 @@ class StreamingClassifier:
                 f"expected samples of {self.n_chans} electrodes, (N,) or (N, k); got "
                 f"shape {samples.shape}"
             )
-        decisions = []
+        decisions, failed = [], None
         while samples.shape[1]:
             full = self.n_times - self.n_seen % self.n_times  # samples to a new window
             now = min(samples.shape[1], self._due() - self.n_seen, full)
@@ -327,9 +331,16 @@ class StreamingClassifier:
                     window = self.align.transform(window)
                 elif self.align is not None:  # nothing was seen: nothing to align
                     window = np.full_like(window, np.nan)
-                probabilities = np.asarray(self.predict(window))[0]
+                try:
+                    probabilities = np.asarray(self.predict(window))[0]
+                except Exception as error:
+                    # Time goes on: no sample may be lost, and none be pushed twice.
+                    failed = failed or error
+                    continue
                 decision = Decision(self.n_seen, probabilities, float(lost.mean()))
                 decisions.append(decision)
+        if failed is not None:
+            raise failed
         return decisions
 
     def window(self) -> np.ndarray:

@@ -62,7 +62,7 @@ def _words(seed: int, epoch: int, index: Tensor, stream: int, size: tuple) -> Te
             f"shape (B,), got {index.dtype} of shape {tuple(index.shape)}."
         )
     key = 0
-    for part in (seed, epoch, stream):
+    for part in (int(seed), int(epoch), int(stream)):  # numpy's would overflow
         key = _mix_int(key + part * _GOLDEN + _GOLDEN)
     # Each row is a SplitMix64 sequence of its own, started at a hash of its sample.
     start = _mix(_mix(index.long() * _signed(_GOLDEN)) ^ _signed(key))
@@ -145,11 +145,17 @@ def counter_normal(
     Box, Muller (1958), doi:10.1214/aoms/1177706645.
     """
     words = _words(seed, epoch, index, stream, tuple(size))
-    upper = ((words >> 32) & 0xFFFFFFFF).to(torch.float64)
-    lower = (words & 0xFFFFFFFF).to(torch.float64)
+    exact = _exact(words.device)
+    upper = ((words >> 32) & 0xFFFFFFFF).to(exact)
+    lower = (words & 0xFFFFFFFF).to(exact)
     radius = (-2.0 * ((upper + 0.5) * 2.0**-32).log()).sqrt()
     angle = lower * (2.0 * torch.pi * 2.0**-32)
     return (radius * angle.cos()).to(torch.float32)
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """Double precision, where the device has it: Apple's has not."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _check_ratio(ratio: float) -> None:
@@ -191,7 +197,7 @@ def drop_nodes(noise: Tensor, ratio: float, present: Tensor | None = None) -> Te
     if present is None:
         present = torch.ones_like(noise, dtype=torch.bool)
     n_present = present.sum(dim=1)
-    n_dropped = (n_present.double() * ratio).round().long()
+    n_dropped = (n_present.to(_exact(noise.device)) * ratio).round().long()
     if ratio > 0:
         n_dropped = n_dropped.clamp(min=1)
     n_dropped = torch.minimum(n_dropped, (n_present - 1).clamp(min=0))
@@ -315,19 +321,26 @@ def own_randomness(
     *key : int
         E.g. (seed, epoch, step).
     device : str or torch.device
-        Also its generator, if it is a CUDA device.
+        Also its generator, if it is a CUDA or MPS device.
     """
     word = 0
     for number in key:
         word = _mix_int(word + _GOLDEN + int(number))
     device = torch.device(device)
     cuda = [device] if device.type == "cuda" else []
+    before = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(word)
+        if before is not None:
+            torch.mps.manual_seed(word)
         for gpu in cuda:
             index = torch.cuda.current_device() if gpu.index is None else gpu.index
             torch.cuda.default_generators[index].manual_seed(word)
-        yield torch.default_generator
+        try:
+            yield torch.default_generator
+        finally:
+            if before is not None:
+                torch.mps.set_rng_state(before)
 
 
 class MaskToken(nn.Module):

@@ -319,3 +319,21 @@ def test_a_packet_lost_in_the_first_window_does_not_end_the_session():
     stream.reset()
     again = stream.push(samples)
     assert [d.missing for d in again] == [d.missing for d in decisions]
+
+
+def test_a_prediction_that_fails_loses_no_sample():
+    calls = []
+
+    def predict(window):
+        calls.append(window.copy())
+        if len(calls) == 2:
+            raise RuntimeError("once")
+        return np.array([[0.5, 0.5]])
+
+    x = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
+    stream = StreamingClassifier(predict, n_chans=3, n_times=200, sfreq=100.0)
+    with pytest.raises(RuntimeError, match="once"):
+        stream.push(x[:, :400])
+    assert stream.n_seen == 400
+    (*_, last) = stream.push(x[:, 400:])
+    assert last.sample == 500 and np.array_equal(calls[-1][0], x[:, 300:500])

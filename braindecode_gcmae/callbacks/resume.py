@@ -357,11 +357,14 @@ def _learnt(callback) -> dict:
 
 
 def _restore_learnt(callback, state: dict) -> None:
+    """Put back what :func:`_learnt` took, and nothing else: a file is not trusted."""
     for name, value in state.items():
         if name == "lr_scheduler_":
             callback.lr_scheduler_.load_state_dict(value)
-        else:
+        elif name.endswith("_") and not name.startswith("_") and _is_plain(value):
             setattr(callback, name, value)
+        else:
+            raise CheckpointError(f"{name!r} is nothing that a callback has learnt")
 
 
 def _random_state() -> dict:

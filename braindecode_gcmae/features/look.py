@@ -4,10 +4,15 @@ import warnings
 
 import numpy as np
 
-__all__ = ["check_windows"]
+__all__ = ["check_windows", "same_rate"]
 
 # µV: in millivolts recordings are 1e-2, in volts 1e-5.
 _SMALLEST_EEG, _LARGEST_EEG = 0.2, 1e4
+
+
+def same_rate(first: float, second: float) -> bool:
+    """Whether two sampling rates in Hz are one: 512/3 and 170.67 are."""
+    return bool(np.isclose(first, second, rtol=1e-4))
 
 
 def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
@@ -45,7 +50,9 @@ def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
     finite = np.isfinite(sample).all(-1)  # (windows, channels)
     if not finite.any():
         raise ValueError("no channel of any window is finite: all NaN or infinite?")
-    spread = np.where(finite, np.nan_to_num(sample).std(-1), np.nan)
+    # Not in half precision, where sums of squares overflow.
+    spread = np.nan_to_num(sample).std(-1, dtype=np.result_type(x.dtype, np.float32))
+    spread = np.where(finite, spread, np.nan)
 
     def listed(rows):
         return [names[r] if names else int(r) for r in np.flatnonzero(rows)]

@@ -67,8 +67,9 @@ class FeatureNorm(nn.Module):
 
     In training, the mean and variance of each feature over windows and electrodes
     are accumulated until ``n_windows`` windows were seen, then frozen; in
-    evaluation they are only applied. So an output never depends on batch-mates,
-    and a batch of one works.
+    evaluation they are only applied. So an output never depends on batch-mates
+    (but for rounding: products of other sizes are summed in another order), and a
+    batch of one works.
 
     Parameters
     ----------

@@ -5,8 +5,9 @@ import copy
 import numpy as np
 from torch import nn
 
+from ..features.look import same_rate
 from ..montage import canonical_name, electrode_positions
-from .data import UnlabelledWindows
+from .data import UnlabelledWindows, are_apart
 
 __all__ = [
     "arranged",
@@ -42,30 +43,34 @@ def channel_names(channels) -> list[str] | None:
     return None if None in names else [canonical_name(name) for name in names]
 
 
-def arranged(windows: UnlabelledWindows, *orders: list[str] | None):
+def arranged(windows: UnlabelledWindows, *orders: list | None):
     """Give the windows as a model takes them.
 
-    Channels with the names of one of the orders are put into it. Others, of which it is
-    known where they are, keep their order and carry their positions. Of those without
-    known names the order is taken on trust.
+    Channels with the names of one of the orders are put into it, unless they are known
+    to be elsewhere. Others, of which it is known where they are, keep their order and
+    carry their positions. Of those without known names the order is taken on trust.
 
     Parameters
     ----------
     windows : UnlabelledWindows
-    *orders : list of str
-        Canonical names of a model's channels, of its electrodes, ...; None is no order.
+    *orders : list of str or of dict
+        A model's channels, its electrodes, ...; None is no order.
 
     Returns
     -------
     UnlabelledWindows
     """
-    known = [order for order in orders if order]
+    named = [(names, o) for o in orders if o and (names := channel_names(o))]
     own = channel_names(windows.channels)
-    if windows.mixed or own is None or not known or own in known:
+    if windows.mixed or own is None or not named:
         return windows
-    for order in known:
-        if sorted(order) == sorted(own):
-            rows = [own.index(name) for name in order]
+    for names, order in sorted(named, key=lambda pair: pair[0] != own):
+        if sorted(names) == sorted(own):
+            rows = [own.index(name) for name in names]
+            if are_apart([windows.channels[row] for row in rows], order):
+                break  # free names, at other places
+            if names == own:
+                return windows
             return _with(windows, [_Reordered(s, rows) for s in windows.sources])
     if not np.isfinite(electrode_positions(windows.channels)).all(1).any():
         return windows
@@ -88,7 +93,7 @@ def _with(windows, sources: list, mixed: bool = False):
 
 def check_rate(windows: UnlabelledWindows, sfreq: float) -> None:
     """Refuse windows of another sampling rate than a model's."""
-    if windows.sfreq is not None and not np.isclose(windows.sfreq, sfreq):
+    if windows.sfreq is not None and not same_rate(windows.sfreq, sfreq):
         raise ValueError(
             f"the windows have {windows.sfreq:g} Hz, the model was built for "
             f"{sfreq:g} Hz: resample them, or build it (from_pretrained, too) with "
@@ -105,8 +110,7 @@ def for_model(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows
         If they have another sampling rate.
     """
     check_rate(windows, model.sfreq)
-    names = channel_names(model.input_channels())
-    if names is None:
+    channels = model.input_channels()
+    if channel_names(channels) is None:
         return windows
-    nodes = [names[int(row)] for row in model.network.rows]
-    return arranged(windows, names, nodes)
+    return arranged(windows, channels, model.node_channels())

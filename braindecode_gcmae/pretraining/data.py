@@ -1,6 +1,7 @@
 """Unlabelled windows from arrays, Epochs or lazy data sets, with subject ids."""
 
 import copy
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -15,12 +16,14 @@ from torch.utils.data import Dataset, Sampler, Subset
 from ..alignment.columns import subject_column
 from ..features.look import check_windows
 from ..masking import counter_uniform
-from ..montage import electrode_positions
-from ..montage.recording import marked_bad, recording_info
+from ..montage import MATCH_TOLERANCE, electrode_positions
+from ..montage.evidence import weigh
+from ..montage.recording import marked_bad, other_than_eeg, recording_info
 
 __all__ = [
     "CounterShuffle",
     "UnlabelledWindows",
+    "are_apart",
     "check_windows",
     "collate_windows",
     "subject_ids",
@@ -85,8 +88,17 @@ class _LazySource(_Source):
             rate = info["sfreq"]
         self.sfreq = None if rate is None else float(rate)
         names = None if info is None else list(info["ch_names"])
-        # Of what is marked bad nothing is read: a missing electrode.
-        self.bad = np.flatnonzero(marked_bad(info, names or ()))
+        # Of what is marked bad, or is no EEG, nothing is read: a missing electrode.
+        others = other_than_eeg(info, names or ())
+        if others.any():
+            warnings.warn(
+                f"{[names[i] for i in np.flatnonzero(others)]} are no EEG and count as "
+                "missing electrodes: leave them out (pick('eeg')) before windows are "
+                "cut",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.bad = np.flatnonzero(marked_bad(info, names or ()) | others)
         seen = self._with_signal()
         check_windows(seen[None], names)
         self.shape = seen.shape
@@ -254,7 +266,7 @@ class UnlabelledWindows(Dataset):
             )
         counts = {source.shape[0] for source in self.sources}
         montages = {_montage(s) for s in self.sources if s.channels is not None}
-        self.mixed = len(counts) > 1 or len(montages) > 1
+        self.mixed = len(counts) > 1 or len(montages) > 1 or _elsewhere(self.sources)
         if self.mixed and any(source.channels is None for source in self.sources):
             raise ValueError(
                 "recordings have different channels, and some are arrays without "
@@ -301,6 +313,20 @@ def _id(value) -> str:
 
 def _montage(source) -> tuple:
     return tuple(channel["ch_name"] for channel in source.channels)
+
+
+def _elsewhere(sources: list) -> bool:
+    """Whether one name is at several places: free names of several caps."""
+    caps = {id(s.channels): s.channels for s in sources if s.channels is not None}
+    first, *others = caps.values() or [()]
+    return any(are_apart(first, other) for other in others)
+
+
+def are_apart(first: list, second: list) -> bool:
+    """Whether, of channels of the same names, some are known to be elsewhere."""
+    here, there = weigh(list(first)).positions, weigh(list(second)).positions
+    gaps = np.linalg.norm(here - there, axis=1)  # NaN, hence False: unknown
+    return bool((gaps > MATCH_TOLERANCE).any())
 
 
 def collate_windows(items: list) -> tuple[dict, torch.Tensor]:

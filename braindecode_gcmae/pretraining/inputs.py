@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..features.look import same_rate
 from ..losses import info_nce, reconstruction_loss
 from ..montage import canonical_name, match_electrodes
 from .arranged import channel_names
@@ -43,9 +44,9 @@ def signal_of(windows: UnlabelledWindows, sfreq, chs_info, ch_names) -> dict:
     signal = {"n_times": windows.n_times, "sfreq": sfreq or windows.sfreq}
     if signal["sfreq"] is None:
         raise ValueError("sfreq is not known from the data: pass sfreq= in Hz")
-    if windows.sfreq is not None and not np.isclose(windows.sfreq, signal["sfreq"]):
+    if windows.sfreq is not None and not same_rate(windows.sfreq, signal["sfreq"]):
         raise ValueError(
-            f"the windows have {windows.sfreq:g} Hz, sfreq={sfreq:g} was given"
+            f"the windows have {windows.sfreq:.8g} Hz, sfreq={sfreq:.8g} was given"
         )
     if chs_info is not None:
         signal["chs_info"] = chs_info
@@ -118,7 +119,7 @@ def check_pair(teacher, student) -> None:
     if teacher is None or student is None:
         return
     t, s = teacher.network, student.network
-    if not np.isclose(teacher.sfreq, student.sfreq):
+    if not same_rate(teacher.sfreq, student.sfreq):
         raise ValueError(
             f"teacher and student see the same windows, but were built for "
             f"{teacher.sfreq:g} and {student.sfreq:g} Hz"

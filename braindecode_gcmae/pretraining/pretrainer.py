@@ -9,7 +9,7 @@ from torch import nn
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
-from .arranged import arranged, channel_names, check_rate
+from .arranged import arranged, check_rate
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
 from .inputs import (
     check_pair,
@@ -270,7 +270,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         # As they were built: later windows may come in another order.
         model = next(iter(self.joint_.branches.values())).model
         check_rate(windows, model.sfreq)
-        return arranged(windows, channel_names(model.input_channels()))
+        return arranged(windows, model.input_channels())
 
     def _windows(self, x, y, groups) -> UnlabelledWindows:
         if y is not None:
@@ -310,6 +310,13 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
             return self.iterator_valid(dataset, **arguments)
         step = arguments["batch_size"] * n_processes(self)
         arguments.setdefault("drop_last", len(dataset) >= step)
+        for name in ("sampler", "batch_sampler"):
+            if arguments.get(name) is not None:
+                raise ValueError(
+                    f"iterator_train__{name} would be ignored: seed and epoch set the "
+                    "order of the windows, so that a run can be resumed. Choose the "
+                    "windows that are passed to fit"
+                )
         arguments.pop("shuffle", None)
         arguments["sampler"] = CounterShuffle(
             len(dataset),

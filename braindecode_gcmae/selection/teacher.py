@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from ..features.look import check_windows
+from ..features.look import check_windows, same_rate
 from ..models.base import ElectrodeGraphModel
 from ..models.wrapped import unwrap
 from ..montage import match_electrodes, name_of
@@ -52,7 +52,7 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     with _evaluating(model) as device:
         for part in x.split(64):
             adjacency = network.graph_of(part.to(device))[2]
-            total += adjacency.double().sum(0).cpu()
+            total += adjacency.cpu().double().sum(0)
     if windows is None and network.n_nodes > 1 and not total.any():
         raise ValueError(
             f"a {type(network.graph).__name__} has no edge before it sees data: pass "
@@ -93,7 +93,7 @@ def occlusion_importance(
             if trained_head and not isinstance(model.final_layer, nn.Identity):
                 z = model.final_layer(z)
                 z = z - z.mean(1, keepdim=True) if z.shape[1] > 1 else z
-            return z.double()
+            return z.cpu().double()
 
         for part in x.to(device).split(64):
             whole = output(part)
@@ -177,7 +177,7 @@ def _from_dataset(windows, row: int, model: nn.Module) -> np.ndarray:
 def _picks(info: mne.Info, model: nn.Module, sfreq=None) -> np.ndarray:
     """Where a recording has the channels of a model, in its order."""
     sfreq = sfreq or info["sfreq"]
-    if not np.isclose(sfreq, model.sfreq):
+    if not same_rate(sfreq, model.sfreq):
         raise ValueError(
             f"the windows have {sfreq:g} Hz, the {type(model).__name__} was "
             f"built for {model.sfreq:g} Hz: resample them"

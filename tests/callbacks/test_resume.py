@@ -412,3 +412,22 @@ def test_a_resumed_pretraining_still_has_its_teacher_and_history(
         assert same(before.teacher_.state_dict(), after.teacher_.state_dict())
     assert after.history_[:, "train_loss"] == before.history_[:, "train_loss"]
     assert len(after.history_) == 2
+
+
+@pytest.mark.parametrize("name", ["dirname", "_private_", "f_params"])
+def test_a_file_sets_nothing_of_a_callback_but_what_it_learnt(tmp_path, name):
+    from skorch.callbacks import Checkpoint
+
+    def net(**given):
+        kept = Checkpoint(dirname=str(tmp_path / "mine"), monitor=None)
+        callbacks = [("resume", ResumableCheckpoint(tmp_path)), ("kept", kept)]
+        return classifier(callbacks=callbacks, **given)
+
+    quietly(fit, net(max_epochs=1))
+    file = tmp_path / "training.pt"
+    state = torch.load(file, weights_only=True)
+    state["learnt"]["kept"] = {name: str(tmp_path / "victim")}
+    torch.save(state, file)
+    with pytest.raises(CheckpointError, match=f"'{name}' is nothing"):
+        quietly(fit, net(max_epochs=2))
+    assert not (tmp_path / "victim").exists()

@@ -1,5 +1,7 @@
 """Unlabelled windows: every source, whose they are, and nothing read too early."""
 
+import warnings
+
 import mne
 import numpy as np
 import pandas as pd
@@ -283,3 +285,10 @@ def test_a_plain_torch_data_set_will_do():
     x = torch.from_numpy(windows(4))
     data = quietly(UnlabelledWindows, TensorDataset(x, torch.zeros(4)))
     assert data.channels is None and len(data) == 4 and info()["nchan"] == data.n_chans
+
+
+def test_half_precision_windows_of_usual_size_warn_of_nothing():
+    x = 10 * np.random.default_rng(0).standard_normal((4, len(NAMES), 1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_windows(x.astype(np.float16))

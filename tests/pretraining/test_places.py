@@ -1,0 +1,68 @@
+"""Channels of free names are where they were measured, whatever they are called."""
+
+import mne
+import numpy as np
+import pytest
+from braindecode.datasets import BaseConcatDataset
+
+from braindecode_gcmae.pretraining import UnlabelledWindows
+from tests.tiny import NAMES, SFREQ, pretrainer, quietly, windowed, windows
+
+FREE = [f"Ch{i}" for i in range(len(NAMES))]
+ELSEWHERE = ["O1", "O2", "P7", "P8", "Oz", "POz"]
+
+
+def epochs_at(places, names=FREE, n=8):
+    """Epochs of channels that are called ``names`` and lie at 10-05 places."""
+    info = mne.create_info(places, SFREQ, "eeg")
+    info.set_montage("standard_1020")
+    mne.rename_channels(info, dict(zip(places, names, strict=True)))
+    return mne.EpochsArray(1e-6 * windows(n), info, verbose=False)
+
+
+def test_one_name_at_two_places_is_two_electrodes():
+    mixed = UnlabelledWindows([epochs_at(NAMES), epochs_at(ELSEWHERE)])
+    assert mixed.mixed and "pos" in mixed[0][0]
+    assert not UnlabelledWindows([epochs_at(NAMES), epochs_at(NAMES)]).mixed
+
+
+def test_later_windows_of_the_same_names_elsewhere_are_not_taken_by_row():
+    net = pretrainer(chs_info=None, electrodes=None, teacher=None, max_epochs=1)
+    quietly(net.fit, epochs_at(NAMES))
+    called = [f"Else{i}" for i in range(len(NAMES))]
+    told, same_names = (
+        quietly(net.transform, epochs_at(ELSEWHERE, names)) for names in (called, FREE)
+    )
+    here = quietly(net.transform, epochs_at(NAMES))
+    assert np.allclose(told, same_names, atol=1e-6)
+    assert not np.allclose(here, same_names, atol=1e-2)
+
+
+def test_of_what_is_no_eeg_in_a_data_set_nothing_is_read():
+    x = windows(4)
+    data = windowed(x, NAMES, eog=["Pz"])
+    with pytest.warns(UserWarning, match=r"\['Pz'\] are no EEG"):
+        seen = UnlabelledWindows(BaseConcatDataset(data.datasets))
+    assert np.isnan(seen[0][0]["x"][NAMES.index("Pz")]).all()
+    assert np.isfinite(seen[0][0]["x"][: NAMES.index("Pz")]).all()
+
+
+def test_a_sampler_that_would_be_ignored_is_refused():
+    from torch.utils.data import SubsetRandomSampler
+
+    net = pretrainer(iterator_train__sampler=SubsetRandomSampler(range(4)))
+    with pytest.raises(ValueError, match="iterator_train__sampler would be ignored"):
+        quietly(net.fit, windows(8))
+
+
+def test_a_rate_that_was_rounded_is_the_same_rate():
+    x = windows(8)
+    info = mne.create_info(NAMES, 512 / 3, "eeg").set_montage("standard_1020")
+    cut = mne.EpochsArray(1e-6 * x, info, verbose=False)
+    quietly(pretrainer(sfreq=170.67, max_epochs=1).fit, cut)
+    with pytest.raises(ValueError, match="170.66667 Hz, sfreq=171 was given"):
+        quietly(pretrainer(sfreq=171).fit, cut)
+
+
+def test_a_seed_may_be_an_integer_of_numpy():
+    quietly(pretrainer(seed=np.int64(3), max_epochs=1).fit, windows(8))
