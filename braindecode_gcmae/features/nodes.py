@@ -304,8 +304,10 @@ class TemporalFeatures(nn.Module):
         filters = self.filters(electrodes)
         mixed = torch.bmm(filters.flatten(1, 2), observed.flatten(2))
         mixed = mixed.reshape(b, filters.shape[1], n, two, n_segments, n_freqs)
+        real, imaginary = mixed.unbind(3)  # a sum over two is slow
+        power = real.square() + imaginary.square()
         # Segments in one row each: one plain product.
-        power = mixed.square().sum(3).flatten(0, 3) @ self.responses().T
+        power = power.flatten(0, 3) @ self.responses().T
         return power.reshape(b, filters.shape[1], n, n_segments, power.shape[1])
 
 

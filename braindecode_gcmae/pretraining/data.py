@@ -92,9 +92,10 @@ class _LazySource(_Source):
         others = other_than_eeg(info, names or ())
         if others.any():
             warnings.warn(
-                f"{[names[i] for i in np.flatnonzero(others)]} are no EEG and count as "
-                "missing electrodes: leave them out (pick('eeg')) before windows are "
-                "cut",
+                f"{[names[i] for i in np.flatnonzero(others)]} are no EEG: pretraining "
+                "takes them for missing electrodes, and a net that is trained with "
+                "labels for electrodes. Leave them out (pick('eeg')) before windows "
+                "are cut",
                 UserWarning,
                 stacklevel=2,
             )
