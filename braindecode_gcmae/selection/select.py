@@ -35,10 +35,10 @@ def select_electrodes(
     Every electrode of the teacher is to be represented by a kept one that is close to
     it in the teacher's graph, the more so the more it matters to the teacher:
 
-    .. math:: \max_{|K| = k} \sum_j w_j \max_{k \in K} S_{jk}, \qquad
+    .. math:: \max_{|V_l| = k} \sum_j w_j \max_{i \in V_l} S_{ji}, \qquad
               w_j = \frac{u}{N} + (1 - u) \frac{I_j}{\sum_i I_i}
 
-    with closeness S (:func:`~braindecode_gcmae.selection.graph_closeness`) and
+    with the kept electrodes :math:`V_l`, closeness S (:func:`~braindecode_gcmae.selection.graph_closeness`) and
     importance I. No labels are used, and nothing is drawn at random.
 
     Parameters
