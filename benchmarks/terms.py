@@ -11,7 +11,8 @@ nothing but the terms that are added to their loss; *pool*: on each step the tea
 also asked about windows of people without labels. Of the pretraining (12 epochs,
 labelled and unlabelled people together), in nothing but its objective; they have no
 teacher then, except in the last row: the joint pretraining, then soft labels and GTD.
-*As the teacher*: share of test windows on which the student decides as the teacher does.
+*As the teacher*: share of test windows on which the student decides as the teacher
+does.
 
 The first four seeds were looked at while the package was made. The others are a planned
 test of three comparisons, which were named before those seeds were run.

@@ -64,7 +64,7 @@ def topology_pairs(
     density: float | None = None,
     threshold: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Positive pairs (the teacher links them) and negative pairs (only the student does).
+    r"""Positive pairs (the teacher links them), negative pairs (only the student does).
 
     With the teacher's graph :math:`A^h`, the kept electrodes l and the removed d,
 
@@ -72,7 +72,8 @@ def topology_pairs(
               P^- = A^l \land \lnot P^+ ,
 
     so a pair that is linked *through* a removed electrode is positive, and a pair is
-    negative if the student links it and it is not positive (Eq. 9-12, METHOD D10). Symmetric, off the diagonal.
+    negative if the student links it and it is not positive (Eq. 9-12, METHOD D10).
+    Symmetric, off the diagonal.
 
     Parameters
     ----------

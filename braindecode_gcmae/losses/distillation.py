@@ -168,8 +168,8 @@ def topology_distillation_loss(
 
     where p (teacher) and q (student) are softmaxes of the similarities
     :math:`Z_{ij} / T` along a row, without the diagonal, and :math:`C^\pm` is the
-    number of pairs in :math:`P^\pm` (``positive``, ``negative``). Every term is >= 0 and a
-    full row of them is the Kullback-Leibler divergence. The ratio is taken in
+    number of pairs in :math:`P^\pm` (``positive``, ``negative``). Every term is >= 0
+    and a full row of them is the Kullback-Leibler divergence. The ratio is taken in
     each window, then averaged. It is 0 if both topologies are equal on P+.
     Minimising it also *raises* the divergence on P-; the margin form does not.
 
@@ -314,6 +314,17 @@ def fixed_projection(
     Drawn once by :func:`~braindecode_gcmae.masking.counter_normal` with seed 0,
     epoch 0, stream 0, so it is the same in every process and every run. Scaled by
     sqrt(D / d) when it shrinks: lengths are kept on average (Johnson-Lindenstrauss).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        D and d.
+    dtype : torch.dtype
+    device : torch.device
+
+    Returns
+    -------
+    Tensor, shape (D, d)
     """
     wide, narrow = max(in_features, out_features), min(in_features, out_features)
     with torch.inference_mode(False):  # what is kept for later must be usable there
