@@ -7,9 +7,9 @@ Folds, people, windows and budget are those of the main study, with few or many 
 within a seed only the random numbers differ (initial weights, order of windows,
 dropout). A start is scored over all 20 people; the SD over starts, pooled over seeds,
 says how far such a score moves from run to run. A paired interval over people holds
-most of that, as the difference of each person has its share: *told apart* are pairs of
-such like runs whose 95 % interval misses zero, of all pairs within a seed. *Averaged*
-decides by the mean of the probabilities of all starts.
+most of that, as the difference of each person has its share: of all pairs of such like
+runs within a seed, the table counts those whose 95 % interval excludes zero. The last
+column is the accuracy of the mean of the probabilities of all starts.
 """
 
 from __future__ import annotations
@@ -191,9 +191,10 @@ def told_apart(rows, *place):
     return n_apart, n_pairs
 
 
+AVERAGED_HEAD = "accuracy of the averaged probabilities %"
 HEAD = (
     *("network", "electrodes", "labels", "seeds", "starts", "mean %", "SD over starts"),
-    *("lowest to highest", "told apart", "averaged %"),
+    *("lowest to highest", "pairs whose 95 % CI excludes 0", AVERAGED_HEAD),
 )
 
 

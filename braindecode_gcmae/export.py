@@ -137,6 +137,13 @@ def export_onnx(
         the number of classes does not fit.
     OSError
         If the file cannot be written; what was there before stays.
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import GCMAEStudent, export_onnx
+    >>> model = GCMAEStudent(2, ch_names=["C3", "Cz", "C4"], sfreq=100, n_times=200)
+    >>> export_onnx(model, "student.onnx", classes=["left", "right"]).name
+    'student.onnx'
     """
     import onnx
 
@@ -261,6 +268,15 @@ class StreamingClassifier:
     ------
     ValueError
         If one of these is not known or ``step`` is shorter than a sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from braindecode_gcmae import StreamingClassifier
+    >>> stream = StreamingClassifier(
+    ...     lambda X: np.full((1, 2), 0.5), step=0.5, n_chans=8, n_times=200, sfreq=100)
+    >>> [decision.sample for decision in stream.push(np.zeros((8, 300)))]
+    [200, 250, 300]
     """
 
     def __init__(
@@ -306,6 +322,15 @@ class StreamingClassifier:
 
         If a prediction fails, its exception is raised once all samples are in: go on
         with the next ones.
+
+        Parameters
+        ----------
+        samples : array, shape (N,) or (N, k)
+            µV.
+
+        Returns
+        -------
+        list of Decision
         """
         samples = np.asarray(samples, np.float32)
         if samples.ndim == 1:

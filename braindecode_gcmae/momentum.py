@@ -55,7 +55,7 @@ def _pair(kind: str, key: list, query: list) -> tuple[list, list]:
 def update_momentum(key: nn.Module, query: nn.Module, momentum: float) -> None:
     r"""Move the key encoder a little towards the query encoder, in place.
 
-    .. math:: \theta_k \leftarrow m \theta_k + (1 - m) \theta_q
+    .. math:: \theta_k \leftarrow \mu \theta_k + (1 - \mu) \theta_q
 
     for floating-point parameters; other parameters and all buffers (running
     statistics, counters) are copied.
@@ -65,7 +65,7 @@ def update_momentum(key: nn.Module, query: nn.Module, momentum: float) -> None:
     key, query : nn.Module
         The twin made by :func:`momentum_copy`, and its original.
     momentum : float
-        m, 0 (copy) to 1 (stand still).
+        :math:`\mu`, 0 (copy) to 1 (stand still).
 
     Raises
     ------
@@ -75,7 +75,7 @@ def update_momentum(key: nn.Module, query: nn.Module, momentum: float) -> None:
 
     References
     ----------
-    METHOD A.5 (m = 0.999); MoCo, eq. 2, arXiv:1911.05722.
+    METHOD A.5 (:math:`\mu` = 0.999); MoCo, eq. 2, arXiv:1911.05722.
     """
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum must lie between 0 and 1, got {momentum}.")

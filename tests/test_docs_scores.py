@@ -75,10 +75,32 @@ def test_a_page_shows_the_means_of_whole_methods_alone(scores, tmp_path):
     write(rows, results / "main.csv")
     scores.write(SimpleNamespace(srcdir=docs))
     text = (docs / "generated" / "scores_main.inc").read_text()
-    assert f"    whole, {100 * values.mean():.1f}, " in text
-    assert '"1,234", 1' in text and "8 people" in text
+    assert f'    "whole", {100 * values.mean():.1f}, ' in text
+    assert '"", "1,234", 1' in text and "8 people" in text
     assert "half" not in text and "mixed" not in text
     assert (docs / "generated" / "scores_tasks.inc").read_text() == "Not run yet.\n"
+
+
+def test_methods_have_the_names_of_the_readme_and_are_compared_with_the_mean(scores):
+    from benchmarks.tables import summarise
+
+    people = range(8)
+    found = {
+        name: summarise([row(f"{name}{p // 4}", name, p, 0.5 + gap) for p in people])
+        for name, gap in (("scratch", 0.0), ("both pool", 0.04))
+    }
+    worth = {**summarise([row(f"s{p // 4}", "scratch", p, 0.51) for p in people])}
+    worth["n_starts"] = 8
+    place = "left-right", "motor-8", "few"
+    lines = scores.table(place, found, "accuracy", worth).splitlines()
+    (mean,) = (line for line in lines if "mean of 8 starts" in line)
+    assert mean.startswith('    "student, scratch, mean of 8 starts", 51.0, ')
+    assert '"", "1,234"' in mean
+    (line,) = (line for line in lines if '"student, both, pool"' in line)
+    assert '"+3.0 (+3.0 to +3.0)"' in line
+    lines = scores.table(place, found, "accuracy").splitlines()
+    (line,) = (line for line in lines if '"student, both, pool"' in line)
+    assert '"+4.0 (+4.0 to +4.0)"' in line
 
 
 def test_every_page_includes_tables_that_are_written(scores):
@@ -89,6 +111,16 @@ def test_every_page_includes_tables_that_are_written(scores):
         if line.startswith(".. include:: generated/scores_")
     }
     assert {"main", "tasks"} <= included <= {*scores.STUDIES, "missing", "ablations"}
+
+
+def test_every_preset_is_in_the_table_of_presets(scores):
+    from braindecode_gcmae.montage import PRESETS
+
+    lines = scores.preset_table().splitlines()
+    rows = [line for line in lines if line.startswith("    ``")]
+    assert len(rows) == len(PRESETS) and set(scores.PURPOSE) == set(PRESETS)
+    motor = next(row for row in rows if "motor-8" in row)
+    assert motor.endswith(', 8, "over the motor strip", "F3 F4 C3 Cz C4 P3 Pz P4"')
 
 
 def test_ablations_are_shown_family_by_family(scores):

@@ -34,8 +34,8 @@ class StreamingAlignment:
     sfreq : float, optional
         Hz; needed for a band.
     shrinkage : "auto" or float
-        As in :class:`RecordingAlignment`; "auto" starts by bringing the first window
-        to scale and relies on the mean after five windows.
+        As in :class:`~braindecode_gcmae.RecordingAlignment`; "auto" starts by
+        bringing the first window to scale and relies on the mean after five windows.
     scale : float or None
         Root mean square of the output's channels, µV. None keeps that of the input.
     memory : float, optional

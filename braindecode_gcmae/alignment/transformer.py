@@ -114,6 +114,14 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     ----------
     He & Wu 2020, DOI 10.1109/TBME.2019.2913914; Zanini et al. 2018,
     DOI 10.1109/TBME.2017.2742541.
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import RecordingAlignment, SimulatedEEG
+    >>> X, _, subject = SimulatedEEG(["C3", "C4"], n_subjects=2, sfreq=100).windows()
+    >>> aligned = RecordingAlignment().transform(X, groups=subject)
+    >>> aligned.std().round().item()  # µV
+    10.0
     """
 
     __metadata_request__fit = {"groups": UNUSED}  # only transform needs them

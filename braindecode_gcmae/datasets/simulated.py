@@ -78,6 +78,14 @@ class SimulatedEEG:
     References
     ----------
     Mosher, Leahy & Lewis 1999, https://doi.org/10.1109/10.748978 (spherical head).
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import SimulatedEEG
+    >>> recordings = SimulatedEEG(["C3", "C4"], n_subjects=2, n_trials=4, sfreq=100)
+    >>> X, y, subject = recordings.windows()
+    >>> X.shape, sorted(set(y.tolist()))
+    ((8, 2, 300), [0, 1])
     """
 
     def __init__(
@@ -299,7 +307,15 @@ class SimulatedEEG:
         return np.stack(X), np.concatenate(y), np.concatenate(ids)
 
     def raw(self, subject, session=0, *, rest=False):
-        """One recording as ``mne.io.RawArray`` in volts, cues as annotations."""
+        """One recording as ``mne.io.RawArray`` in volts, cues as annotations.
+
+        Parameters
+        ----------
+        subject, session : int
+            Subjects are numbered from 1, sessions from 0.
+        rest : bool
+            A resting recording: all cues are "rest".
+        """
         data, cues, y = self._recording(subject, session, rest)
         info = mne.create_info(self.ch_names, self.sfreq, "eeg")
         positions = dict(zip(self.ch_names, self._positions, strict=True))
@@ -318,6 +334,11 @@ class SimulatedEEG:
 
         Descriptions carry ``subject`` and ``session``; targets are those of
         ``windows`` (0 left hand, 1 right hand, -1 rest).
+
+        Parameters
+        ----------
+        subjects, rest
+            As in :meth:`windows`.
         """
         from braindecode.datasets import BaseConcatDataset, RawDataset
         from braindecode.preprocessing import create_windows_from_events

@@ -4,7 +4,8 @@ Everything a node knows about its window comes from the Fourier coefficients of 
 segments (:class:`WelchSpectrum`): their mean square is the power spectral density
 (:class:`SpectralFeatures`), their squares after mixing electrodes and weighting
 frequencies are the powers of filtered signals (:class:`TemporalFeatures`), and their
-products between electrodes say who goes along with whom (:class:`SecondMoments`).
+products between electrodes say who goes along with whom
+(:class:`~braindecode_gcmae.features.SecondMoments`).
 Frequencies are in Hz and powers in µV²/Hz, so the same weights serve at any sampling
 rate.
 """

@@ -67,7 +67,20 @@ class ConnectivityFeatures(nn.Module):
     linear head sees what a tangent-space classifier sees, on any montage. Worth its
     dimensions with many electrodes.
 
-    Takes the arguments of :class:`TemporalFeatures`.
+    Parameters
+    ----------
+    sfreq : float
+        Sampling rate in Hz.
+    n_times : int
+        Samples in a window.
+    n_basis : int
+        Position basis functions per electrode, L.
+    f_min, f_max : float
+        Frequency range in Hz.
+    segment_seconds : float
+        Welch segment in seconds.
+    n_bands, n_filters : int
+        Temporal filters and graph filters, as in :class:`TemporalFeatures`.
     """
 
     def __init__(

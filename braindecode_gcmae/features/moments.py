@@ -116,9 +116,9 @@ class SecondMoments(nn.Module):
 
     The moments (:func:`position_moments`) of the correlations of all pairs of
     electrodes, with half of their standardised log powers on the diagonal
-    (:func:`signed_topology`), in the unit of :func:`moments_unit`. Powers alone do not
-    see what two electrodes do together; with this, a linear head sees what a
-    tangent-space classifier sees, on any montage.
+    (:func:`signed_topology`), in the unit 0.2, so that few labels do not overturn
+    the head. Powers alone do not see what two electrodes do together; with this, a
+    linear head sees what a tangent-space classifier sees, on any montage.
 
     Parameters
     ----------

@@ -207,8 +207,8 @@ class TemporalFeatures(nn.Module):
               \big| [A_g X_s(f)]_i \big|^2 \Big\rangle_s :
 
     the log power of electrode i after spatial filter g and temporal filter b, averaged
-    over segments; u is :func:`mixing_unit`. The first graph filter starts as the
-    identity. The signs of :math:`M_g` are what lets motor imagery be seen through
+    over segments; u = 0.1 is the unit of the weights. The first graph filter starts as
+    the identity. The signs of :math:`M_g` are what lets motor imagery be seen through
     volume conduction.
 
     Parameters
@@ -314,7 +314,20 @@ class TemporalFeatures(nn.Module):
 class CombinedFeatures(nn.Module):
     """Spectral and temporal features side by side, from one transform.
 
-    Takes the arguments of :class:`TemporalFeatures`.
+    Parameters
+    ----------
+    sfreq : float
+        Sampling rate in Hz.
+    n_times : int
+        Samples in a window.
+    n_basis : int
+        Position basis functions per electrode, L.
+    f_min, f_max : float
+        Frequency range in Hz.
+    segment_seconds : float
+        Welch segment in seconds.
+    n_bands, n_filters : int
+        Temporal filters and graph filters, as in :class:`TemporalFeatures`.
     """
 
     def __init__(

@@ -39,6 +39,11 @@ def to_pyg(features: Tensor, adjacency: Tensor, present: Tensor | None = None):
 def from_pyg(batch) -> tuple[Tensor, Tensor, Tensor]:
     """Exchange with torch-geometric: ``Batch`` (or ``Data``) -> dense, padded graphs.
 
+    Parameters
+    ----------
+    batch : torch_geometric.data.Batch or Data
+        With ``x`` and ``edge_index``, and ``edge_weight`` if edges have weights.
+
     Returns
     -------
     features : Tensor, shape (B, N, F)

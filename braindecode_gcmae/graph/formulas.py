@@ -35,6 +35,15 @@ def row_correlation(x: Tensor) -> Tensor:
 
     The Gram matrix of the row-centred rows of unit length; a constant row
     correlates with nothing (0, also with itself).
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., N, F)
+        Features of N nodes.
+
+    Returns
+    -------
+    Tensor, shape (..., N, N)
     """
     centred = x - x.mean(-1, keepdim=True)
     norm = torch.linalg.vector_norm(centred, dim=[-1], keepdim=True)

@@ -26,7 +26,15 @@ __all__ = [
 
 
 class GeometricGraph(nn.Module):
-    """The same graph for every window: a Gaussian kernel of electrode distance."""
+    """The same graph for every window: a Gaussian kernel of electrode distance.
+
+    Parameters
+    ----------
+    n_basis : int
+        Not used: every graph takes the same arguments.
+    scale : float
+        Width of the kernel in metres.
+    """
 
     def __init__(self, n_basis: int = 36, scale: float = 0.05):
         super().__init__()
@@ -39,7 +47,13 @@ class GeometricGraph(nn.Module):
 
 
 class FunctionalGraph(nn.Module):
-    """One graph per window: correlation between the nodes' features (A.2)."""
+    """One graph per window: correlation between the nodes' features (A.2).
+
+    Parameters
+    ----------
+    n_basis : int
+        Not used: every graph takes the same arguments.
+    """
 
     def __init__(self, n_basis: int = 36):
         super().__init__()
@@ -50,7 +64,15 @@ class FunctionalGraph(nn.Module):
 
 
 class CoherenceGraph(nn.Module):
-    """One graph per window: magnitude-squared coherence of the signals."""
+    """One graph per window: magnitude-squared coherence of the signals.
+
+    Parameters
+    ----------
+    n_basis : int
+        Not used: every graph takes the same arguments.
+    n_segments : int
+        Segments of the window, overlapping by half, over which spectra are averaged.
+    """
 
     def __init__(self, n_basis: int = 36, n_segments: int = 8):
         super().__init__()
@@ -123,7 +145,13 @@ def unmeasured_edges(
 
 
 class MixedGraph(nn.Module):
-    """A learned convex mixture of the geometric, functional and learned graphs."""
+    """A learned convex mixture of the geometric, functional and learned graphs.
+
+    Parameters
+    ----------
+    n_basis : int
+        Spherical harmonics per electrode, of the learned graph.
+    """
 
     def __init__(self, n_basis: int = 36):
         super().__init__()
@@ -171,6 +199,13 @@ class FreeGraph(nn.Module):
 
     Initialised from U(0.01, 0.5), rectified and symmetrised. Ties the weights to one
     montage. The ``paper()`` presets have the paper's :class:`FunctionalGraph` instead.
+
+    Parameters
+    ----------
+    n_basis : int
+        Not used: every graph takes the same arguments.
+    n_nodes : int
+        Electrodes of the montage, N.
     """
 
     def __init__(self, n_basis: int = 36, n_nodes: int = 64):

@@ -64,15 +64,16 @@ def topology_pairs(
     density: float | None = None,
     threshold: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Pairs of kept electrodes that the teacher links, and those it does not.
+    r"""Positive pairs (the teacher links them), negative pairs (only the student does).
 
     With the teacher's graph :math:`A^h`, the kept electrodes l and the removed d,
 
     .. math:: P^+ = A^h_{ll} \;\lor\; (A^h_{ld} A^h_{dl} > 0), \qquad
               P^- = A^l \land \lnot P^+ ,
 
-    so a pair that is linked *through* a removed electrode is positive (Eq. 9-12,
-    METHOD D10). Symmetric, off the diagonal.
+    so a pair that is linked *through* a removed electrode is positive, and a pair is
+    negative if the student links it and it is not positive (Eq. 9-12, METHOD D10).
+    Symmetric, off the diagonal.
 
     Parameters
     ----------

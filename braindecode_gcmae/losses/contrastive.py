@@ -44,7 +44,8 @@ def info_nce(
     temperature : float
         :math:`\tau`.
     usable : Tensor, shape (B, Q), (1, Q) or (Q,), bool, optional
-        Which negatives count for which query (:meth:`KeyQueue.usable`).
+        Which negatives count for which query
+        (:meth:`~braindecode_gcmae.momentum.KeyQueue.usable`).
     normalize : bool
         Scale all embeddings to unit length first.
     form : {"corrected", "paper"}

@@ -57,7 +57,7 @@ def logit_distillation_loss(
 
     References
     ----------
-    METHOD A.6 and D12; Hinton et al., arXiv:1503.02531.
+    METHOD A.8 and D12; Hinton et al., arXiv:1503.02531.
     """
     check_positive(temperature=temperature)
     if student_logits.shape != teacher_logits.shape:
@@ -167,8 +167,9 @@ def topology_distillation_loss(
               - p_{ij} + q_{ij}
 
     where p (teacher) and q (student) are softmaxes of the similarities
-    :math:`Z_{ij} / T` along a row, without the diagonal. Every term is >= 0 and a
-    full row of them is the Kullback-Leibler divergence. The ratio is taken in
+    :math:`Z_{ij} / T` along a row, without the diagonal, and :math:`C^\pm` is the
+    number of pairs in :math:`P^\pm` (``positive``, ``negative``). Every term is >= 0
+    and a full row of them is the Kullback-Leibler divergence. The ratio is taken in
     each window, then averaged. It is 0 if both topologies are equal on P+.
     Minimising it also *raises* the divergence on P-; the margin form does not.
 
@@ -288,7 +289,7 @@ def local_structure_loss(
 
     References
     ----------
-    METHOD A.6; Yang et al. (2020), arXiv:2003.10477.
+    METHOD A.8; Yang et al. (2020), arXiv:2003.10477.
     """
     check_choice("kernel", kernel, KERNELS)
     check_positive(temperature=temperature)
@@ -313,6 +314,17 @@ def fixed_projection(
     Drawn once by :func:`~braindecode_gcmae.masking.counter_normal` with seed 0,
     epoch 0, stream 0, so it is the same in every process and every run. Scaled by
     sqrt(D / d) when it shrinks: lengths are kept on average (Johnson-Lindenstrauss).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        D and d.
+    dtype : torch.dtype
+    device : torch.device
+
+    Returns
+    -------
+    Tensor, shape (D, d)
     """
     wide, narrow = max(in_features, out_features), min(in_features, out_features)
     with torch.inference_mode(False):  # what is kept for later must be usable there
@@ -367,7 +379,7 @@ def graph_contrastive_loss(
 
     References
     ----------
-    METHOD A.6; Joshi et al. (2022), arXiv:2111.04964.
+    METHOD A.8; Joshi et al. (2022), arXiv:2111.04964.
     """
     check_positive(temperature=temperature)
     student, teacher = _kept_nodes(student_nodes, teacher_nodes, kept, present)

@@ -45,7 +45,8 @@ class ElectrodeGraphNetwork(nn.Module):
         Probability that, in training, a Welch segment gives way to a random one of the
         same window.
     second_moments : bool
-        Pool the correlations between electrodes, too (:class:`SecondMoments`); not
+        Pool the correlations between electrodes, too
+        (:class:`~braindecode_gcmae.features.SecondMoments`); not
         where the features keep no phases.
     match_tolerance : float
         Metres within which an electrode given by position is one of ``electrodes``.

@@ -44,7 +44,13 @@ class PositionReadout(nn.Module):
 
 
 class MeanReadout(nn.Module):
-    """Mean over the electrodes that exist."""
+    """Mean over the electrodes that exist.
+
+    Parameters
+    ----------
+    dim, n_basis, n_nodes : int
+        Embedding width D; the other two are not used.
+    """
 
     def __init__(self, dim: int, n_basis: int, n_nodes: int):
         super().__init__()
@@ -57,7 +63,13 @@ class MeanReadout(nn.Module):
 
 
 class FlattenReadout(nn.Module):
-    """All nodes side by side, as in the public code: ties weights to one montage."""
+    """All nodes side by side, as in the public code: ties weights to one montage.
+
+    Parameters
+    ----------
+    dim, n_basis, n_nodes : int
+        Embedding width D, position basis functions (not used), electrodes N.
+    """
 
     def __init__(self, dim: int, n_basis: int, n_nodes: int):
         super().__init__()

@@ -69,6 +69,15 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     References
     ----------
     Wei et al. (2025), https://arxiv.org/abs/2411.19230
+
+    Examples
+    --------
+    >>> import torch
+    >>> from braindecode_gcmae import GCMAEStudent, montage_preset
+    >>> names = montage_preset("motor-8")
+    >>> model = GCMAEStudent(n_outputs=2, ch_names=names, sfreq=100, n_times=200)
+    >>> model(torch.randn(4, 8, 200)).shape
+    torch.Size([4, 2])
     """
 
     def __init__(

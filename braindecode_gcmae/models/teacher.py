@@ -69,6 +69,15 @@ class GCMAETeacher(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     References
     ----------
     Wei et al. (2025), https://arxiv.org/abs/2411.19230
+
+    Examples
+    --------
+    >>> import torch
+    >>> from braindecode_gcmae import GCMAETeacher, montage_preset
+    >>> names = montage_preset("10-20-19")
+    >>> model = GCMAETeacher(n_outputs=2, ch_names=names, sfreq=100, n_times=200)
+    >>> model(torch.randn(4, 19, 200)).shape
+    torch.Size([4, 2])
     """
 
     def __init__(

@@ -28,7 +28,13 @@ def as_list(channels: Iterable, argument: str) -> list:
 
 
 def name_of(channel: str | Mapping) -> str:
-    """Return the name of an electrode as it is spelled."""
+    """Return the name of an electrode as it is spelled.
+
+    Parameters
+    ----------
+    channel : str or dict
+        A name, or a ``chs_info`` entry.
+    """
     if isinstance(channel, str):
         return channel
     try:

@@ -261,12 +261,14 @@ def match_electrodes(
 ) -> list[int]:
     """Find electrodes among the channels of a recording: which row is which.
 
-    An electrode is found by its name or an alias of it (:func:`canonical_name`), else
-    by position: the nearest EEG channel within ``tolerance``, where at least one of the
-    two is no 10-05 name (EGI numbers, free names with a measured ``loc``). A name wins
-    over ``loc``, unless the two contradict each other (:func:`electrode_positions`):
-    such a channel is found by position, or by its own chs_info entry. The numbers of an
-    EGI net ("E39") are those of the cap where it has them.
+    An electrode is found by its name or an alias of it
+    (:func:`~braindecode_gcmae.montage.canonical_name`), else by position: the
+    nearest EEG channel within ``tolerance``, where at least one of the two is no 10-05
+    name (EGI numbers, free names with a measured ``loc``). A name wins over ``loc``,
+    unless the two contradict each other
+    (:func:`~braindecode_gcmae.montage.electrode_positions`): such a channel
+    is found by position, or by its own chs_info entry. The numbers of an EGI net
+    ("E39") are those of the cap where it has them.
 
     Parameters
     ----------
@@ -301,7 +303,7 @@ def match_electrodes(
 def find_rows(
     names: Iterable, cap: Evidence, tolerance: float = MATCH_TOLERANCE
 ) -> list[int]:
-    """Find electrodes as :func:`match_electrodes` does, without a warning."""
+    """Find electrodes as ``match_electrodes`` does, without a warning."""
     wanted = weigh(as_list(names, "names"))
     names, there = wanted.names, cap.names
     if not names:
@@ -342,7 +344,7 @@ def retained_and_removed(
     channels : list of str or of dict
         The channels of the recording.
     tolerance : float
-        Metres, as in :func:`match_electrodes`.
+        Metres, as in :func:`~braindecode_gcmae.match_electrodes`.
 
     Returns
     -------

@@ -72,6 +72,17 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
     References
     ----------
     Wei et al. (2025), https://arxiv.org/abs/2411.19230; METHOD D1-D5, D13, D17.
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import GCMAEPretrainer, SimulatedEEG
+    >>> people = SimulatedEEG(["C3", "Cz", "C4"], n_subjects=2, n_trials=8, sfreq=100)
+    >>> X, _, subject = people.windows()
+    >>> pretrainer = GCMAEPretrainer(
+    ...     electrodes=["C3", "C4"], chs_info=people.chs_info, sfreq=100, max_epochs=1,
+    ...     batch_size=8, verbose=0)
+    >>> pretrainer.fit(X, groups=subject).transform(X).shape[0]
+    16
     """
 
     prefixes_ = [*NeuralNet.prefixes_, "teacher", "student"]

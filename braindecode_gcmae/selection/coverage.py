@@ -109,7 +109,7 @@ def coverage(closeness: np.ndarray, weights: np.ndarray, kept) -> float:
 
 
 def greedy_coverage(closeness, weights, k, candidates) -> list[int]:
-    r"""Add, k times, the electrode that raises :func:`coverage` most.
+    r"""Add, k times, the electrode that raises the coverage most.
 
     :math:`F(K_{greedy}) \ge (1 - 1/e) \max_{|K| = k} F(K)`, and the first n of the k
     are the answer for n. Ties go to the larger weight, then to the first row.
@@ -117,7 +117,7 @@ def greedy_coverage(closeness, weights, k, candidates) -> list[int]:
     Parameters
     ----------
     closeness, weights : ndarray
-        As in :func:`coverage`.
+        As in :func:`~braindecode_gcmae.selection.coverage`.
     k : int
     candidates : sequence of int
         Rows that may be kept, in the order in which ties are broken.

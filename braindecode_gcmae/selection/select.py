@@ -35,11 +35,12 @@ def select_electrodes(
     Every electrode of the teacher is to be represented by a kept one that is close to
     it in the teacher's graph, the more so the more it matters to the teacher:
 
-    .. math:: \max_{|K| = k} \sum_j w_j \max_{k \in K} S_{jk}, \qquad
+    .. math:: \max_{|V_l| = k} \sum_j w_j \max_{i \in V_l} S_{ji}, \qquad
               w_j = \frac{u}{N} + (1 - u) \frac{I_j}{\sum_i I_i}
 
-    with closeness S (:func:`~braindecode_gcmae.selection.graph_closeness`) and
-    importance I. No labels are used, and nothing is drawn at random.
+    with the kept electrodes :math:`V_l`, closeness S
+    (:func:`~braindecode_gcmae.selection.graph_closeness`) and importance I. No labels
+    are used, and nothing is drawn at random.
 
     Parameters
     ----------
@@ -82,6 +83,14 @@ def select_electrodes(
     References
     ----------
     Nemhauser, Wolsey & Fisher (1978), https://doi.org/10.1007/BF01588971
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import GCMAETeacher, montage_preset, select_electrodes
+    >>> names = montage_preset("10-20-19")
+    >>> teacher = GCMAETeacher(2, ch_names=names, sfreq=100, n_times=200)
+    >>> len(select_electrodes(teacher, 4))
+    4
     """
     model, _ = model_of(teacher)
     names = [name_of(channel) for channel in model.node_channels()]

@@ -169,6 +169,13 @@ def plot_training_curves(history, terms: list[str] | None = None, *, axes=None):
     ------
     ValueError
         If there is no epoch, or a term is not in the history.
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import plot_training_curves
+    >>> history = [{"epoch": 1, "train_loss": 0.7}, {"epoch": 2, "train_loss": 0.6}]
+    >>> [ax.get_title() for ax in plot_training_curves(history)]
+    ['loss']
     """
     rows = list(getattr(history, "history", history))
     panels = _panels(rows)

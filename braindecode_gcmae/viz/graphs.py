@@ -78,6 +78,12 @@ def plot_electrode_graph(
     ValueError
         If positions are unknown, shapes do not fit, or two ways to choose edges are
         given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from braindecode_gcmae import plot_electrode_graph
+    >>> ax = plot_electrode_graph(np.ones((3, 3)), ["C3", "Cz", "C4"], top_k=2)
     """
     adjacency, channels = _graph(adjacency, channels, windows)
     xy, labels = locate(channels, len(adjacency))

@@ -1,0 +1,26 @@
+"""The examples of the docstrings run, and give what stands below them."""
+
+import doctest
+import inspect
+
+import matplotlib
+import pytest
+
+import braindecode_gcmae
+
+NAMES = """GCMAEPretrainer GCMAEStudent GCMAETeacher RecordingAlignment SimulatedEEG
+StreamingClassifier export_onnx plot_electrode_graph plot_training_curves
+select_electrodes""".split()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_of_a_public_name_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    text = inspect.getdoc(getattr(braindecode_gcmae, name))
+    test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    # a statement over several lines is one
+    assert 1 <= len(test.examples) <= 5
+    outcome = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+    assert outcome.failed == 0
