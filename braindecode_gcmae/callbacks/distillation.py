@@ -287,7 +287,8 @@ class TopologyDistillation(AuxiliaryLoss):
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Take the hooks off, and say if the topology taught nothing all the time."""
         super().on_train_end(net, X, y, **kwargs)
-        terms = [row["train_gtd"] for row in net.history if "train_gtd" in row]
+        key = self._key(net, "train", "gtd")
+        terms = [row[key] for row in net.history if key in row]
         if terms and not any(terms) and bool(self.positive_.any()):
             warnings.warn(
                 "the topology term was 0 in every epoch: the student's graph links no "
@@ -328,7 +329,8 @@ class TopologyDistillation(AuxiliaryLoss):
         draw = counter_uniform(self.seed, 0, slots, 1 << 21, ()).double()
         index = (draw * len(self.windows_)).long().tolist()
         inputs = self._unlabelled(index)
-        y_pred = self.net_.module_(**inputs)  # the hooks catch its nodes
+        with self._heard_alone():
+            y_pred = self.net_.module_(**inputs)  # the hooks catch its nodes
         return self._terms(inputs, *self.nodes_, y_pred)
 
     def _terms(self, inputs, nodes, electrodes, y_pred) -> dict:

@@ -7,6 +7,7 @@ one sum.
 
 import sys
 import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -90,7 +91,8 @@ class AuxiliaryLoss(DescribedCallback, Callback):
     Subclasses implement :meth:`setup` (once per fit) and :meth:`compute`, which returns
     the terms of a batch by name. Terms are recorded as ``train_<name>`` and, on
     validation batches where they change nothing, as ``valid_<name>``; beside each,
-    ``<key>_best`` serves skorch's ``Checkpoint(monitor=...)``.
+    ``<key>_best`` serves skorch's ``Checkpoint(monitor=...)``. Where a net has several
+    such callbacks, their names in it precede: ``train_<callback>_<name>``.
     """
 
     # -- to implement --------------------------------------------------------
@@ -165,7 +167,13 @@ class AuxiliaryLoss(DescribedCallback, Callback):
                 for name in rows[0][1]:
                     values = torch.stack([terms[name] for _, terms in rows]).cpu()
                     mean = float(np.average(values.numpy(), weights=sizes))
-                    _record(net.history, f"{prefix}_{name}", mean)
+                    _record(net.history, self._key(net, prefix, name), mean)
+
+    def _key(self, net, prefix: str, name: str) -> str:
+        """What a term is called in the history."""
+        names = [n for n, c in net.callbacks_ if c is self]
+        several = sum(isinstance(c, AuxiliaryLoss) for _, c in net.callbacks_) > 1
+        return "_".join([prefix, *(names if several else []), name])
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Take the hooks off."""
@@ -179,6 +187,20 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         predict, and steps of other methods look at the module first.
         """
         return self.listening_ and (torch.is_grad_enabled() or not self.training_)
+
+    @contextmanager
+    def _heard_alone(self):
+        """Forward passes of this callback's own, of which no other is to hear."""
+        net = self._host()
+        ours = [c for _, c in net.callbacks_ if isinstance(c, AuxiliaryLoss)]
+        others = [c for c in ours if c is not self and c.listening_]
+        try:
+            for callback in others:
+                callback.listening_ = False
+            yield
+        finally:
+            for callback in others:
+                callback.listening_ = True
 
     def _host(self):
         """The net that is fitted; None without."""

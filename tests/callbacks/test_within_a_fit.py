@@ -8,7 +8,9 @@ import torch
 from braindecode import EEGClassifier
 from skorch.callbacks import BatchScoring, Callback
 from skorch.dataset import ValidSplit
-from tiny import X, classifier, distil, fit, vector
+from tiny import X, classifier, distil, fit, teacher, vector, windows
+
+from braindecode_gcmae import TopologyDistillation
 
 
 def scoring(**given):
@@ -82,3 +84,38 @@ def test_a_compiled_net_is_distilled_though_others_predict():
     given = {"compile": True, "compile__backend": "aot_eager", "max_epochs": 1}
     net = fit(classifier(callbacks=[scoring(), *distil()], **given))
     assert np.isfinite(terms(net)).all()
+
+
+# ------------------------------------------------------------------- two of them
+class Compared(TopologyDistillation):
+    """Notes what it is asked to compare."""
+
+    def compute(self, inputs, nodes, electrodes, y_pred, training):
+        self.seen_ = [*getattr(self, "seen_", []), (inputs["x"], nodes, y_pred)]
+        return super().compute(inputs, nodes, electrodes, y_pred, training)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_unlabelled_windows_of_one_are_no_windows_of_another(order):
+    pool = TopologyDistillation(teacher(1), unlabelled=windows(9, seed=5))
+    plain = Compared(teacher(2))
+    pair = [("a", pool), ("b", plain)][::order]
+    net = fit(classifier(callbacks=pair, max_epochs=1))
+    alone = Compared(teacher(2))
+    fit(classifier(callbacks=[("b", alone)], max_epochs=1))
+    assert len(plain.seen_) == len(alone.seen_)
+    for one, two in zip(plain.seen_[0], alone.seen_[0], strict=True):
+        assert torch.equal(one, two), "of the first step, when nothing was learnt yet"
+    assert all(any((x == w).all() for w in X) for x in plain.seen_[-1][0].numpy())
+    assert "train_a_kd_unlabelled" in net.history[-1]
+
+
+def test_two_distillations_are_told_apart_in_the_history():
+    both = [(n, TopologyDistillation(teacher(s))) for n, s in (("a", 1), ("b", 2))]
+    row = fit(classifier(callbacks=both, max_epochs=1, lr=0.0)).history[-1]
+    for (name, _), seed in zip(both, (1, 2), strict=True):
+        alone = fit(classifier(callbacks=distil(teacher(seed)), max_epochs=1, lr=0.0))
+        for term in ("kd", "gtd", "distil"):
+            key, best = f"train_{name}_{term}", f"train_{name}_{term}_best"
+            assert row[key] == alone.history[-1][f"train_{term}"] and row[best]
+    assert not {"train_kd", "train_distil"} & set(row)
