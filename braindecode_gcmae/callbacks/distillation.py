@@ -29,7 +29,7 @@ from .checks import (
     is_regression,
 )
 from .hooks import AuxiliaryLoss, device_of
-from .marks import is_marked, new_mark, put_mark
+from .marks import OncePerModule
 from .origin import given_teacher, held_out, planned_teacher, trained_teacher
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
@@ -38,7 +38,7 @@ from .teachers import check_fit, kept_rows, trained_head
 __all__ = ["TopologyDistillation"]
 
 
-class TopologyDistillation(AuxiliaryLoss):
+class TopologyDistillation(OncePerModule, AuxiliaryLoss):
     r"""Distils a high-density teacher into the student while the student trains.
 
     Adds :math:`w_{KD} T^2 KL(t \| s) + w_{GTD} L_{GTD}` to the loss of each training
@@ -137,11 +137,6 @@ class TopologyDistillation(AuxiliaryLoss):
     looks_at_windows = True  # so that a GCMAEClassifier need not
 
     # -- before training -------------------------------------------------------
-    def initialize(self):
-        """A newly initialised net learns from a newly trained teacher."""
-        self.trained_teachers_, self.mark_ = {}, new_mark()
-        return super().initialize()
-
     @property
     def _members(self) -> list:
         """The teacher, and the others of a committee."""
@@ -231,19 +226,20 @@ class TopologyDistillation(AuxiliaryLoss):
         resumed = self.__dict__.pop("resumed_", None)
         if resumed is not None:
             return resumed
-        if not is_marked(student, self.mark_):  # it was made anew
-            self.trained_teachers_ = {}
-            put_mark(student, self.mark_)
+        anew = self.is_new(net)  # then it learns from a newly trained teacher
+        if anew:
+            self.trained_teachers_: dict[int, tuple] = {}
+        self.note(net, anew=anew)
         found, trained = [], self.trained_teachers_
         for number, member in enumerate(self._members):
             model = given_teacher(member)
             if model is None:
-                # Once per initialisation: a warm start goes on with the same teacher.
-                if number not in trained:
+                # Once per module: a warm start goes on with the same teacher.
+                if number not in trained or trained[number][0] is not member:
                     fitted = trained_teacher(member, net, student, X, y)
                     model = trained_head(unwrap(fitted.module_), "the teacher")
-                    trained[number] = model
-                model = trained[number]
+                    trained[number] = member, model
+                _, model = trained[number]
             found.append(copy.deepcopy(model))
         return found
 
@@ -287,7 +283,8 @@ class TopologyDistillation(AuxiliaryLoss):
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Take the hooks off, and say if the topology taught nothing all the time."""
         super().on_train_end(net, X, y, **kwargs)
-        terms = [row["train_gtd"] for row in net.history if "train_gtd" in row]
+        key = self._key(net, "train", "gtd")
+        terms = [row[key] for row in net.history if key in row]
         if terms and not any(terms) and bool(self.positive_.any()):
             warnings.warn(
                 "the topology term was 0 in every epoch: the student's graph links no "
@@ -328,7 +325,8 @@ class TopologyDistillation(AuxiliaryLoss):
         draw = counter_uniform(self.seed, 0, slots, 1 << 21, ()).double()
         index = (draw * len(self.windows_)).long().tolist()
         inputs = self._unlabelled(index)
-        y_pred = self.net_.module_(**inputs)  # the hooks catch its nodes
+        with self._heard_alone():
+            y_pred = self.net_.module_(**inputs)  # the hooks catch its nodes
         return self._terms(inputs, *self.nodes_, y_pred)
 
     def _terms(self, inputs, nodes, electrodes, y_pred) -> dict:

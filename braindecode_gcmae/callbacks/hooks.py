@@ -5,6 +5,10 @@ its type, and what skorch back-propagates, scales, accumulates, clips and record
 one sum.
 """
 
+import sys
+import weakref
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from skorch.callbacks import Callback
@@ -37,6 +41,21 @@ def _forget_compiled(net) -> None:
     """
     if getattr(net, "compile", False) or unwrap(net.module_) is not net.module_:
         torch.compiler.reset()
+
+
+def _is_fitting(net) -> bool:
+    """Whether a fit of this net has called what runs now.
+
+    skorch tells callbacks of a KeyboardInterrupt only: of a fit that died by any other
+    error nothing remains but that it is no longer among the callers.
+    """
+    frame = sys._getframe() if net is not None else None
+    while frame is not None:
+        within = frame.f_code.co_name in ("fit", "partial_fit", "fit_loop")
+        if within and frame.f_locals.get("self") is net:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Hook:
@@ -72,7 +91,8 @@ class AuxiliaryLoss(DescribedCallback, Callback):
     Subclasses implement :meth:`setup` (once per fit) and :meth:`compute`, which returns
     the terms of a batch by name. Terms are recorded as ``train_<name>`` and, on
     validation batches where they change nothing, as ``valid_<name>``; beside each,
-    ``<key>_best`` serves skorch's ``Checkpoint(monitor=...)``.
+    ``<key>_best`` serves skorch's ``Checkpoint(monitor=...)``. Where a net has several
+    such callbacks, their names in it precede: ``train_<callback>_<name>``.
     """
 
     # -- to implement --------------------------------------------------------
@@ -104,15 +124,16 @@ class AuxiliaryLoss(DescribedCallback, Callback):
 
     # -- skorch ----------------------------------------------------------------
     def initialize(self):
-        """Forget an earlier net."""
-        self._detach()
+        """Forget an earlier net; not one that sets parameters while it is fitted."""
+        if not _is_fitting(self._host()):
+            self._detach()
         return self
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Prepare the terms and hang the hooks."""
         self._detach()  # an earlier fit may have died
         check_all(self, net, X, y)
-        module = unwrap(net.module_)
+        module, self.host_ = unwrap(net.module_), weakref.ref(net)
         self.setup(net, X, y)
         _forget_compiled(net)
         readout, before = module.network.readout, _Hook(self._keep_inputs)
@@ -134,8 +155,7 @@ class AuxiliaryLoss(DescribedCallback, Callback):
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         """Note the batch's terms; they stay on the device until the epoch ends."""
         if self.terms_ is not None:
-            size = len(self.nodes_[0])
-            self.records_["train" if training else "valid"].append((size, self.terms_))
+            self.records_["train" if training else "valid"].append(self.terms_)
         self.listening_ = False
         self.inputs_ = self.nodes_ = self.terms_ = None
 
@@ -147,28 +167,58 @@ class AuxiliaryLoss(DescribedCallback, Callback):
                 for name in rows[0][1]:
                     values = torch.stack([terms[name] for _, terms in rows]).cpu()
                     mean = float(np.average(values.numpy(), weights=sizes))
-                    _record(net.history, f"{prefix}_{name}", mean)
+                    _record(net.history, self._key(net, prefix, name), mean)
+
+    def _key(self, net, prefix: str, name: str) -> str:
+        """What a term is called in the history."""
+        names = [n for n, c in net.callbacks_ if c is self]
+        several = sum(isinstance(c, AuxiliaryLoss) for _, c in net.callbacks_) > 1
+        return "_".join([prefix, *(names if several else []), name])
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Take the hooks off."""
         self._detach()
 
     # -- hooks -------------------------------------------------------------
+    def _hears(self) -> bool:
+        """Whether what runs now is what is learnt, or validated.
+
+        In a training step that is what has gradients: without them other callbacks
+        predict, and steps of other methods look at the module first.
+        """
+        return self.listening_ and (torch.is_grad_enabled() or not self.training_)
+
+    @contextmanager
+    def _heard_alone(self):
+        """Forward passes of this callback's own, of which no other is to hear."""
+        net = self._host()
+        ours = [c for _, c in net.callbacks_ if isinstance(c, AuxiliaryLoss)]
+        others = [c for c in ours if c is not self and c.listening_]
+        try:
+            for callback in others:
+                callback.listening_ = False
+            yield
+        finally:
+            for callback in others:
+                callback.listening_ = True
+
+    def _host(self):
+        """The net that is fitted; None without."""
+        return getattr(self, "host_", None) and self.host_()
+
     def _keep_inputs(self, module, args, kwargs):
-        if self.listening_ and self.training_ and not torch.is_grad_enabled():
-            # No step is made without gradients: fit died in one, and this is a
-            # prediction. skorch tells callbacks of KeyboardInterrupt only.
-            self._detach()
-        if self.listening_:
+        if self._hears():
             names = ("x", "pos", "ch_mask")
             self.inputs_ = {**dict(zip(names, args, strict=False)), **kwargs}
+        elif self.listening_ and not _is_fitting(self._host()):
+            self._detach()  # a prediction, after a fit that died in a step
 
     def _keep_nodes(self, readout, args):
-        if self.listening_:
+        if self._hears():
             self.nodes_ = args
 
     def _add_terms(self, criterion, args, loss: Tensor):
-        if not self.listening_:
+        if not self._hears():
             return None
         if self.nodes_ is None:
             raise RuntimeError(
@@ -180,8 +230,10 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         terms = self.compute(self.inputs_, *self.nodes_, args[0], self.training_)
         self.inputs_, self.nodes_ = captured
         total = sum(weight * value for weight, value in terms.values())
-        self.terms_ = {name: value.detach() for name, (_, value) in terms.items()}
-        self.terms_["distil"] = torch.as_tensor(total, device=loss.device).detach()
+        values = {name: value.detach() for name, (_, value) in terms.items()}
+        values["distil"] = torch.as_tensor(total, device=loss.device).detach()
+        # With the size now: a callback that predicts leaves other nodes behind.
+        self.terms_ = len(self.nodes_[0]), values
         return loss + total if self.training_ else None
 
     def _detach(self):
@@ -189,12 +241,12 @@ class AuxiliaryLoss(DescribedCallback, Callback):
             handle.remove()
         self.handles_, self.records_ = [], {"train": [], "valid": []}
         self.listening_ = self.training_ = False
-        self.inputs_ = self.nodes_ = self.terms_ = None
+        self.inputs_ = self.nodes_ = self.terms_ = self.host_ = None
 
     def __getstate__(self):
         # A pickle taken inside fit carries neither hooks nor tensors of a batch.
         state = self.__dict__.copy()
         state.update(handles_=[], records_={"train": [], "valid": []})
         state.update(listening_=False, training_=False)
-        state.update(inputs_=None, nodes_=None, terms_=None)
+        state.update(inputs_=None, nodes_=None, terms_=None, host_=None)
         return state

@@ -79,8 +79,9 @@ def planned_teacher(teacher, net, student) -> nn.Module:
             arguments.setdefault("n_chans", student.n_chans)
         module = module(**arguments)
     module, stage = unwrap(module), _stage(net)
-    if stage is not None and stage.teacher is not None:
-        _start(module, stage.planned_teacher(net), student)
+    pretrained = None if stage is None else stage.planned_teacher(net)
+    if pretrained is not None:
+        _start(module, pretrained, student)
     return module
 
 

@@ -15,18 +15,20 @@ from ..pretraining.arranged import for_model
 from ..pretraining.twins import without_twins
 from .describe import DescribedCallback
 from .hooks import check_all, device_of
-from .marks import is_marked, new_mark, put_mark
+from .marks import OncePerModule
 from .states import model_state, rebuild_model
 
 __all__ = ["GCMAEPretraining"]
 
 
-class GCMAEPretraining(DescribedCallback, Callback):
+class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
     """Pretrains the net's student, and a teacher beside it, before ``fit`` goes on.
 
-    Once per initialisation of the net, on the windows that ``fit`` got (inside a
+    Once for each module that the net makes, on the windows that ``fit`` got (inside a
     cross-validation: the training fold, nothing else) plus ``unlabelled``. Labels are
-    not looked at.
+    not looked at. A state that skorch's ``LoadInitState``, before it in the callbacks,
+    has found is left alone; weights that ``load_params`` put into a module that was
+    never trained are replaced.
 
     Parameters
     ----------
@@ -47,6 +49,7 @@ class GCMAEPretraining(DescribedCallback, Callback):
     ----------
     teacher_ : GCMAETeacher
         Pretrained; :class:`TopologyDistillation` starts an unfitted teacher from it.
+        None without one, and where a state was loaded instead.
     history_ : skorch.History
         Of the pretraining.
     """
@@ -76,16 +79,16 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.arguments = arguments
 
     looks_at_windows = True  # so that a GCMAEClassifier need not
-    resumed_ = False
+    resumed_ = done_ = False
 
     def initialize(self):
         """A newly initialised net is to be pretrained again."""
-        self.mark_, self.done_ = new_mark(), False
-        return self
+        self.resumed_ = False
+        return super().initialize()
 
     def is_done(self, net) -> bool:
-        """Whether the net's module, as it is now, was pretrained."""
-        return self.done_ and is_marked(unwrap(net.module_), self.mark_)
+        """Whether the net's module, as it is now, is not to be pretrained."""
+        return (self.done_ and not self.is_new(net)) or self.is_loaded(net)
 
     def check(self, net, X=None, y=None) -> None:
         """Refuse a net whose module cannot be pretrained."""
@@ -99,12 +102,14 @@ class GCMAEPretraining(DescribedCallback, Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Pretrain, and load the student's weights into the net."""
         check_all(self, net, X, y)
-        module = unwrap(net.module_)
-        if self.resumed_:  # of the same module, in a process that was interrupted
-            put_mark(module, self.mark_)
-            self.resumed_ = False
-        if self.is_done(net):
+        # Of the same module, in a process that was interrupted.
+        resumed, self.resumed_ = self.resumed_, False
+        if self.is_loaded(net) and not resumed:
+            self.teacher_, self.history_, self.done_ = None, History(), True
+        if resumed or self.is_done(net):
+            self.note(net, anew=self.is_new(net))
             return
+        module = unwrap(net.module_)
         windows = self._windows(net, X)
         pretrainer = self._pretrainer(net)
         # What a loader draws there must not move the training that follows.
@@ -115,10 +120,12 @@ class GCMAEPretraining(DescribedCallback, Callback):
         self.teacher_ = None if self.teacher is None else pretrainer.teacher_
         self.history_ = pretrainer.history
         self.done_ = True
-        put_mark(module, self.mark_)
+        self.note(net, anew=True)
 
     def planned_teacher(self, net):
         """The teacher as it will be before a step is made; pretrained, if it is."""
+        if self.teacher is None or (self.is_loaded(net) and not self.resumed_):
+            return None
         if self.done_ and (self.resumed_ or self.is_done(net)):
             return self.teacher_
         pretrainer, module = self._pretrainer(net), unwrap(net.module_)

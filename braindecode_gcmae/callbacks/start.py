@@ -8,7 +8,7 @@ from torch import nn
 from ..models.wrapped import unwrap
 from .describe import DescribedCallback
 from .hooks import check_all
-from .marks import is_marked, new_mark, put_mark
+from .marks import OncePerModule
 from .states import load_model
 
 __all__ = ["StartFrom"]
@@ -27,7 +27,7 @@ _NOT_IN_SHAPES = (
 )
 
 
-class StartFrom(DescribedCallback, Callback):
+class StartFrom(OncePerModule, DescribedCallback, Callback):
     """Begins each training with the weights of a checkpoint.
 
     A net around a loaded *instance* goes on training that instance: its second ``fit``
@@ -60,10 +60,12 @@ class StartFrom(DescribedCallback, Callback):
     def __init__(self, checkpoint):
         self.checkpoint = checkpoint
 
+    resumed_ = False
+
     def initialize(self):
         """A newly initialised net starts from the checkpoint again."""
-        self.mark_, self.resumed_ = new_mark(), False
-        return self
+        self.resumed_ = False
+        return super().initialize()
 
     def check(self, net, X=None, y=None) -> None:
         """Refuse weights that do not fit, and those of a pretraining being replaced."""
@@ -124,11 +126,10 @@ class StartFrom(DescribedCallback, Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Load the weights, once."""
         check_all(self, net, X, y)
-        module, others = unwrap(net.module_), [c for _, c in net.callbacks_]
-        loaded = [c for c in others if getattr(c, "did_load_", False)]  # LoadInitState
-        if not (is_marked(module, self.mark_) or self.resumed_ or loaded):
+        module, anew = unwrap(net.module_), self.is_new(net)
+        if anew and not (self.resumed_ or self.is_loaded(net)):
             module.network.load_state_dict(self.network_for(module).state_dict())
-        put_mark(module, self.mark_)
+        self.note(net, anew=anew)
         self.resumed_ = False
 
     def resume_state(self) -> dict:
