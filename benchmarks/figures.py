@@ -22,6 +22,15 @@ DENSITY = (
     *("scratch", "pretrained", "distilled", "both", "teacher"),
     *("TS+LR re-centred", "ShallowFBCSPNet", "interpolated ShallowFBCSPNet"),
 )
+NAMES = {
+    "scratch": "student, scratch",
+    "pretrained": "student, pretrained",
+    "distilled": "student, distilled",
+    "both": "student, both",
+    "teacher": "teacher, 64 electrodes",
+    "TS+LR re-centred": "tangent space + LR,\nre-centred",
+    "interpolated ShallowFBCSPNet": "ShallowFBCSPNet,\n64 channels splined",
+}
 OURS = {"scratch", "pretrained", "distilled", "both", "teacher", "teacher scratch"}
 
 
@@ -96,6 +105,15 @@ def density_curves(rows, *, task="left-right", regime="few", order=None):
     return {name: sorted(points, key=lambda p: p[0]) for name, points in out.items()}
 
 
+def _beside(name, n, curves):
+    """By how much a method's point at n electrodes is shifted: they stand side by side.
+
+    All of them lie within an eighth of an octave of their number.
+    """
+    there = [other for other, points in curves.items() if n in dict(points)]
+    return 2 ** (0.03 * (there.index(name) - (len(there) - 1) / 2))
+
+
 def plot_density(curves, *, ax=None):
     """Draw accuracy against the number of electrodes, bars of 95 % over people.
 
@@ -106,14 +124,13 @@ def plot_density(curves, *, ax=None):
     if ax is None:
         _, ax = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
     for i, (name, points) in enumerate(curves.items()):
-        beside = 1.035 ** (i - (len(curves) - 1) / 2)
         mean, low, high = (
             [100 * s[side] for _, s in points] for side in ("mean", "low", "high")
         )
         below = [m - side for m, side in zip(mean, low, strict=True)]
         above = [side - m for m, side in zip(mean, high, strict=True)]
         ax.errorbar(
-            [n * beside for n, _ in points],
+            [n * _beside(name, n, curves) for n, _ in points],
             mean,
             yerr=[below, above],
             color=COLOURS[i % 8],
@@ -121,15 +138,25 @@ def plot_density(curves, *, ax=None):
             linestyle="-" if name in OURS else "--",
             linewidth=1.4,
             elinewidth=0.7,
-            label=name,
+            label=NAMES.get(name, name),
         )
     ax.set_xscale("log", base=2)
     ticks = sorted({count for points in curves.values() for count, _ in points})
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
     ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
+    ax.annotate(
+        "chance",
+        (1, 50),
+        (-2, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="0.4",
+    )
     ax.set_xlabel("electrodes of the student and of the peers (the teacher has all 64)")
-    ax.set_ylabel("accuracy (%), unseen people")
+    ax.set_ylabel("accuracy (%), unseen people, 95 % CI over people")
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     return ax

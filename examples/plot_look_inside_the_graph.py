@@ -55,14 +55,15 @@ print(f"right on two unseen people: {100 * teacher.score(X[~train], y[~train]):.
 # Its graph and the truth
 # -----------------------
 # Left: the strongest edges of the learned graph, the mean over the windows of the
-# unseen people. Right: the pairs of electrodes that lie over coupled sources.
+# unseen people, as many as there are true ones. Right: the pairs of electrodes that lie
+# over coupled sources.
 
 true = recordings.topology()
 fig, axes = plt.subplots(1, 2, figsize=(12, 5.4), layout="constrained")
 n_true = int(np.triu(true, 1).sum())
-plot_electrode_graph(teacher, windows=X[~train], ax=axes[0])
+plot_electrode_graph(teacher, windows=X[~train], top_k=n_true, ax=axes[0])
 plot_electrode_graph(true.astype(float), recordings.chs_info, ax=axes[1])
-axes[0].set_title("learned")
+axes[0].set_title(f"learned ({n_true} strongest)")
 axes[1].set_title(f"coupled sources ({n_true} pairs)")
 
 # %%

@@ -432,6 +432,7 @@ def history(n=5):
             "train_gtd": 1.0,
             "rec_teacher": 2.0,
             "rec_student": 2.5,
+            "probe_knn": 0.6,
             "event_lr": 0.1,
             **({"contrast_student": 4.0} if i < 2 else {}),
         }
@@ -447,11 +448,13 @@ def test_training_curves_are_one_panel_per_term_with_its_lines():
         "accuracy": ["validation"],
         "graph topology (GTD)": ["training"],
         "reconstruction": ["teacher", "student"],
+        "probe accuracy\n(k-NN, held-out people)": ["_child0"],  # without a legend
         "contrast": ["student"],
     }
+    assert [ax.get_legend() is None for ax in axes] == [False] * 4 + [True, False]
     np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), [3, 2, 1, 0, -1])
     np.testing.assert_array_equal(
-        axes[4].lines[0].get_ydata(), [4, 4, np.nan, np.nan, np.nan]
+        axes[5].lines[0].get_ydata(), [4, 4, np.nan, np.nan, np.nan]
     )
 
 

@@ -15,8 +15,14 @@ _NAMES = {
     "gtd": "graph topology (GTD)",
     "lsp": "local structure (LSP)",
     "gcrd": "graph contrast (G-CRD)",
+    "distil": "distillation, weighted sum",
     "acc": "accuracy",
     "lr": "learning rate",
+    "probe_knn": "probe accuracy\n(k-NN, held-out people)",
+    "probe_linear": "probe accuracy\n(linear, held-out people)",
+    "embedding_std": "embedding SD",
+    "embedding_rank": "effective rank (dimensions)",
+    "queue_uniformity": "queue uniformity\n(0 = collapsed)",
 }
 
 
@@ -149,7 +155,9 @@ def _points(table, order):
 def plot_training_curves(history, terms: list[str] | None = None, *, axes=None):
     """Draw each loss term and score of a net's history, one panel per term.
 
-    Teacher and student, and training and validation, share the panel of a term.
+    Teacher and student, and training and validation, share the panel of a term. A
+    number that a callback records for neither, such as a probe's accuracy, has a panel
+    without a legend.
 
     Parameters
     ----------
@@ -200,16 +208,21 @@ def plot_training_curves(history, terms: list[str] | None = None, *, axes=None):
                 marker=("s" if part == "valid" or who == "student" else "o") * few,
                 markersize=3.5,
                 linewidth=1.6,
-                label=" ".join(filter(None, (who, {"valid": "validation"}.get(
-                    part, "" if who else "training"
-                )))),
-            )  # fmt: skip
+                label=_label(part, who),
+            )
         ax.set_title(_NAMES.get(term, term.replace("_", " ")), fontsize=11)
         ax.set_xlabel("epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(frameon=False, fontsize=8)
+        if any(_label(*line) for line in panels[term]):
+            ax.legend(frameon=False, fontsize=8)
         tidy(ax)
     return axes
+
+
+def _label(part, who) -> str:
+    """What a line is of; nothing for a number that is of no part and of no model."""
+    part = {"valid": "validation", "train": "" if who else "training"}.get(part, "")
+    return " ".join(filter(None, (who, part)))
 
 
 def _panels(rows) -> dict:
@@ -222,9 +235,9 @@ def _panels(rows) -> dict:
             continue
         if not numeric or not values or any(isinstance(v, bool) for v in values):
             continue
-        part, term = key.split("_", 1) if "_" in key else ("train", key)
-        if part not in ("train", "valid"):
-            part, term = "train", key
+        part, _, term = key.partition("_")
+        if part not in ("train", "valid") or not term:
+            part, term = "", key
         whose = ""
         for name in ("teacher", "student"):
             if term.endswith(f"_{name}"):

@@ -18,7 +18,7 @@ from .heads import (
     readable_on,
     write_names,
 )
-from .style import GREY, PALETTE, accent, new_axes
+from .style import PALETTE, accent, new_axes
 
 __all__ = ["plot_electrode_graph", "plot_topology_gap"]
 
@@ -62,11 +62,12 @@ def plot_electrode_graph(
     node_label : str
         Quantity and unit of ``node_values``.
     kept : list of str or of int, optional
-        Electrodes to highlight.
+        Electrodes to ring.
     names : bool, optional
         Write the names of the electrodes; default up to 72, else of the kept ones.
     cmap : str
-        Of edges or ``node_values``.
+        Of edges (without its pale end; no colour bar where all weights are equal) or
+        ``node_values``.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -107,7 +108,7 @@ def plot_electrode_graph(
         face = np.full(len(xy), "white", dtype="<U9")
         face[rows] = "#FBE0CF"
         draw_nodes(ax, xy, radius=radius, face=list(face), edge=list(rim), width=width)
-        if len(pairs):
+        if len(pairs) and np.ptp(weights) > 0:
             colour_bar(ax, lines, "edge weight")
     else:
         discs = draw_nodes(
@@ -117,6 +118,8 @@ def plot_electrode_graph(
         discs.set_clim(np.min(node_values), np.max(node_values))
         colour_bar(ax, discs, node_label or "electrode value")
         ink = readable_on(discs.to_rgba(np.asarray(node_values, dtype=float)))
+    if len(rows):
+        _ring_legend(ax)
     named = range(len(xy)) if (len(xy) <= _NAMED if names is None else names) else rows
     if names is not False and len(named):
         named = list(named)
@@ -124,6 +127,20 @@ def plot_electrode_graph(
         shown = [labels[row] for row in named]
         write_names(ax, xy[named], shown, radius=radius, colours=ink)
     return ax
+
+
+def _ring_legend(ax):
+    """Say what a ringed electrode is, below the head."""
+    from matplotlib.lines import Line2D
+
+    ring = Line2D(
+        [], [], linestyle="", marker="o", markersize=9, label="kept",
+        markerfacecolor="white", markeredgecolor=accent, markeredgewidth=2.2,
+    )  # fmt: skip
+    ax.legend(
+        handles=[ring], loc="upper left", bbox_to_anchor=(0.0, 0.1), frameon=False,
+        fontsize=9, handletextpad=0.2,
+    )  # fmt: skip
 
 
 def plot_topology_gap(
@@ -178,13 +195,13 @@ def plot_topology_gap(
     groups = (
         [
             ("direct", direct, PALETTE[0], "-"),
-            ("through removed ones", linked & ~direct, PALETTE[0], (0, (2, 1.5))),
+            ("through removed ones", linked & ~direct, PALETTE[0], (0, (3, 1.5))),
         ],
         [("edge", own, PALETTE[0], "-")],
         [
-            ("both", both, GREY, "-"),
+            ("both", both, "black", "-"),
             ("teacher only", linked & ~own, PALETTE[1], "-"),
-            ("student only", own & ~linked, PALETTE[0], (0, (2, 1.5))),
+            ("student only", own & ~linked, PALETTE[0], (0, (1, 2))),
         ],
     )
     n, m = len(rows), len(xy)
@@ -301,11 +318,22 @@ def _draw_edges(ax, xy, pairs, weights, *, cmap):
     if cmap is None:
         lines.set_color("0.45")
     else:
-        lines.set_cmap(cmap)
+        lines.set_cmap(_on_white(cmap))
         lines.set_array(weights)
         lines.set_clim(low if high > low else 0.0, high)
     ax.add_collection(lines)
     return lines
+
+
+def _on_white(cmap):
+    """The map without the pale end, which vanishes on white paper."""
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    whole = matplotlib.colormaps[cmap] if isinstance(cmap, str) else cmap
+    rows = whole(np.linspace(0, 1, 256))
+    pale = rows[0, :3].sum() > rows[-1, :3].sum()
+    return ListedColormap(whole(np.linspace(0.15, 1) if pale else np.linspace(0, 0.85)))
 
 
 def _draw_pairs(ax, xy, chosen, colour, dash, label):
@@ -316,7 +344,7 @@ def _draw_pairs(ax, xy, chosen, colour, dash, label):
         edge_paths(xy, pairs, node_radius(xy)),
         colors=colour,
         linestyles=[dash],
-        linewidths=2.0,
+        linewidths=3.4 if colour == "black" else 2.0,
         zorder=1,
     )
     lines.set_label(f"{label} ({len(pairs)})")
