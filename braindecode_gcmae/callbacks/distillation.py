@@ -152,7 +152,9 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         check_terms(self)
         student = unwrap(net.module_)
         if not is_regression(net):
-            check_labels(y, student.n_outputs)
+            # A part of a whole may be of one class; a GCMAEClassifier knows of parts.
+            part = len(net.history) or hasattr(net, "fit_metadata_")
+            check_labels(y, student.n_outputs, several=not part)
             if self.kd_weight:
                 check_softmax(net, student)
         if getattr(self, "resumed_", None) is None:
