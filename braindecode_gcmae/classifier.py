@@ -1,10 +1,12 @@
 """GCMAEClassifier: an EEGClassifier that keeps what ``fit`` is told of its windows."""
 
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 import mne
 from braindecode import EEGClassifier
+from skorch.dataset import get_len
 from torch.utils.data import Dataset
 
 from .callbacks.checks import check_labels, check_seen
@@ -64,7 +66,8 @@ class GCMAEClassifier(EEGClassifier):
         TypeError
             If windows or labels are not numbers.
         """
-        with self._told(X, y, subjects, groups, X_target_unlabeled):
+        check_labels(y)
+        with self._told(X, subjects, groups, X_target_unlabeled):
             return super().fit(X, y, **fit_params)
 
     def partial_fit(
@@ -78,23 +81,27 @@ class GCMAEClassifier(EEGClassifier):
         X_target_unlabeled=None,
         **fit_params,
     ):
-        """Go on fitting; the arguments are those of :meth:`fit`."""
+        """Go on fitting; the arguments are those of :meth:`fit`.
+
+        The labels may be all the same: those of a whole come in parts.
+        """
         if getattr(self, "fit_metadata_", None):  # fit has come here
             return super().partial_fit(X, y, classes, **fit_params)
-        with self._told(X, y, subjects, groups, X_target_unlabeled):
+        check_labels(y, several=False)
+        with self._told(X, subjects, groups, X_target_unlabeled):
             return super().partial_fit(X, y, classes, **fit_params)
 
     @contextmanager
-    def _told(self, X, y, subjects, groups, target):
+    def _told(self, X, subjects, groups, target):
         """Check what is told of the windows, and keep it while they are fitted."""
         given = {"subjects": subjects, "groups": groups}
+        n_windows = get_len(X) if isinstance(X, Mapping) else len(X)
         for name, ids in given.items():
-            if ids is not None and len(ids) != len(X):
+            if ids is not None and len(ids) != n_windows:
                 raise ValueError(
-                    f"{name} must name the subject of each of the {len(X)} windows, "
-                    f"got {len(ids)}"
+                    f"{name} must name the subject of each of the {n_windows} "
+                    f"windows, got {len(ids)}"
                 )
-        check_labels(y)
         self.fit_metadata_ = {**given, "X_target_unlabeled": target}
         try:
             yield

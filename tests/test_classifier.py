@@ -20,6 +20,7 @@ from tiny import (
     X,
     Y,
     classifier,
+    distil,
     epochs,
     fit,
     pretrainer,
@@ -92,6 +93,37 @@ def test_subjects_precede_groups(spy):
 def test_a_wrong_number_of_subjects_is_an_error(name):
     with pytest.raises(ValueError, match=f"{name} must name.*24 windows, got 3"):
         net().fit(X, Y, **{name: [1, 2, 3]})
+
+
+def test_inputs_by_name_are_as_many_as_their_windows():
+    made = net(callbacks=None, module__n_times=X.shape[2], module__n_outputs=2)
+    made.fit({"x": X}, Y, groups=SUBJECTS)
+    with pytest.raises(ValueError, match="groups must name.*24 windows, got 1"):
+        made.fit({"x": X}, Y, groups=[1])
+
+
+@pytest.mark.parametrize("callbacks", [None, distil()])
+def test_a_part_of_the_windows_may_be_of_one_class(callbacks):
+    made = classifier(
+        cls=GCMAEClassifier,
+        callbacks=callbacks,
+        module__n_outputs=2,
+        module__n_times=X.shape[2],
+    )
+    for part in (Y == 1, slice(None), Y == 0):
+        made.partial_fit(X[part], Y[part], classes=[0, 1])
+    assert len(made.history) == 6
+    with pytest.raises(ValueError, match="the label 2 is none of the 2 classes"):
+        made.partial_fit(X[Y == 0], Y[Y == 0] + 2, classes=[0, 1])
+    with pytest.raises(ValueError, match="two classes"):
+        made.fit(X[Y == 0], Y[Y == 0])
+
+
+def test_a_later_part_of_one_class_is_distilled_by_any_net():
+    made = classifier(callbacks=distil(), module__n_outputs=2)
+    made.partial_fit(X, Y, classes=[0, 1])
+    made.partial_fit(X[Y == 0], Y[Y == 0], classes=[0, 1])
+    assert len(made.history) == 4
 
 
 class Split(Callback):

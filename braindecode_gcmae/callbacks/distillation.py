@@ -17,20 +17,19 @@ from ..losses import (
 )
 from ..masking import counter_uniform
 from ..models.wrapped import unwrap
-from ..pretraining import UnlabelledWindows, collate_windows
-from ..pretraining.twins import without_twins
+from ..pretraining import collate_windows
 from .answers import TeacherAnswers, inputs_of, mean_graph
 from .checks import (
     check_labels,
     check_seen,
     check_softmax,
     check_terms,
-    check_unlabelled,
     is_regression,
 )
 from .hooks import AuxiliaryLoss, device_of
 from .marks import OncePerModule
-from .origin import given_teacher, held_out, planned_teacher, trained_teacher
+from .origin import given_teacher, planned_teacher, trained_teacher
+from .pool import unlabelled_pool
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
 from .teachers import check_fit, kept_rows, trained_head
@@ -68,6 +67,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
     unlabelled : ndarray, Epochs, dataset or list, optional
         High-density windows without labels: each step the student also learns the
         teacher's terms on as many of them as the batch holds, drawn with replacement.
+        Of people who are not among those of ``fit``: inside a cross-validation these
+        are tested in their turn.
         Soft labels for what the student's electrodes do not show can do harm: compare
         on people held out.
     seed : int
@@ -152,7 +153,9 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         check_terms(self)
         student = unwrap(net.module_)
         if not is_regression(net):
-            check_labels(y, student.n_outputs)
+            # A part of a whole may be of one class; a GCMAEClassifier knows of parts.
+            part = len(net.history) or hasattr(net, "fit_metadata_")
+            check_labels(y, student.n_outputs, several=not part)
             if self.kd_weight:
                 check_softmax(net, student)
         if getattr(self, "resumed_", None) is None:
@@ -169,23 +172,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             check_seen(X, student)
         self.windows_ = None
         if self.unlabelled is not None:
-            self.windows_ = self._pool(net, student, X, y)
-
-    def _pool(self, net, student, X, y) -> UnlabelledWindows | None:
-        """The unlabelled windows, without those that the net is validated on."""
-        pool = check_unlabelled(UnlabelledWindows(self.unlabelled), student)
-        valid = None if X is None else held_out(net, X, y)
-        if valid is None:
-            return pool
-        pool, n_twins = without_twins(pool, UnlabelledWindows(valid))
-        if n_twins:
-            warnings.warn(
-                f"{n_twins} of the unlabelled windows are among those that the net is "
-                "validated on, and are left out",
-                UserWarning,
-                stacklevel=2,
-            )
-        return pool
+            self.windows_ = unlabelled_pool(self.unlabelled, student, net, X, y)
 
     def _stages(self, net) -> list:
         """The pretraining of the same net, which the teacher starts from."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from braindecode import EEGRegressor
 from braindecode.datasets import BaseConcatDataset, pad_channels_collate
+from sklearn.model_selection import cross_val_score
 from skorch import NeuralNet, NeuralNetRegressor
 from skorch.callbacks import Checkpoint, LoadInitState
 from skorch.dataset import Dataset
@@ -183,6 +184,28 @@ def test_a_validation_set_apart_is_held_out_of_the_pool():
         net.fit(X[:8], Y[:8])
     pool = dict(net.callbacks_)["distil"].windows_
     assert len(pool) == len(X) - 16 + 3
+
+
+@pytest.mark.parametrize("given", [X, epochs(X, Y)], ids=["array", "epochs"])
+def test_a_pool_that_a_cross_validation_would_test_on_is_said(given):
+    more = windows(5, seed=9)
+    module = {} if given is X else {"module__ch_names": None}
+
+    def net(pool):
+        return classifier(callbacks=distil(unlabelled=pool), max_epochs=1, **module)
+
+    with pytest.warns(UserWarning, match="24 of.* also among those of fit.*tests on"):
+        pool = fit(net(given), x=given)
+    assert len(dict(pool.callbacks_)["distil"].windows_) == len(X)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "[0-9]+ of the unlabelled")
+        fit(net(more if given is X else epochs(more)), x=given)
+
+
+def test_a_cross_validation_over_its_own_pool_says_so():
+    net = classifier(callbacks=distil(unlabelled=X), max_epochs=1)
+    with pytest.warns(UserWarning, match="16 of the .*train on windows that it tests"):
+        cross_val_score(net, X, Y, cv=3, error_score="raise")
 
 
 class Regressor(NeuralNetRegressor):
