@@ -79,22 +79,26 @@ def eeg_only(raw, channels):
             stacklevel=3,
         )
         raw = raw.copy().drop_channels(others)
+    places = _places(raw)  # of all: names of a net mean a place as a whole list
     if channels is not None:
         rows = match_electrodes(channels, raw.info["chs"])
         raw = raw.copy().pick([raw.ch_names[row] for row in rows])
-    loc = np.array([ch["loc"][:3] for ch in raw.info["chs"]])
-    known = np.isfinite(loc).all(axis=1) & loc.any(axis=1)
-    lost = [name for name, there in zip(raw.ch_names, known, strict=True) if not there]
-    if not lost:
+    if places is None:
         return raw
-    loc[~known] = electrode_positions(lost)
-    places = {
-        name: place
-        for name, place in zip(raw.ch_names, loc, strict=True)
-        if np.isfinite(place).all()
-    }
+    places = {name: place for name, place in places.items() if name in raw.ch_names}
     montage = mne.channels.make_dig_montage(places, coord_frame="head")
     return raw.copy().set_montage(montage, on_missing="ignore", verbose="ERROR")
+
+
+def _places(raw):
+    """Positions by name, measured or else of the names; None if all are measured."""
+    loc = np.array([ch["loc"][:3] for ch in raw.info["chs"]])
+    known = np.isfinite(loc).all(axis=1) & loc.any(axis=1)
+    if known.all():
+        return None
+    loc[~known] = electrode_positions(raw.info["chs"])[~known]
+    named = zip(raw.ch_names, loc, strict=True)
+    return {name: place for name, place in named if np.isfinite(place).all()}
 
 
 def lazily(raw, file, cache):

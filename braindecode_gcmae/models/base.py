@@ -22,6 +22,7 @@ from ..montage import (
     match_electrodes,
     require_positions,
 )
+from ..montage.evidence import placed
 from .arguments import check_arguments, check_channel_names, check_counts, supersede
 from .checkpoint import (
     CheckpointError,
@@ -203,6 +204,9 @@ class ElectrodeGraphModel(HubModel):
     def node_channels(self) -> list:
         """Names or ``chs_info`` entries of the nodes, in order.
 
+        Channels of a net that are placed by its whole list of names (BioSemi's "C3")
+        are entries with a ``loc``.
+
         Raises
         ------
         ValueError
@@ -214,6 +218,7 @@ class ElectrodeGraphModel(HubModel):
                 f"{type(self).__name__} was built without chs_info or ch_names: its "
                 "electrodes have no names"
             )
+        channels = placed(channels)
         return [channels[int(row)] for row in self.network.rows]
 
     def reset_head(self, n_outputs: int) -> None:
@@ -412,5 +417,7 @@ def _refuse_unplaced(channels: list | int, electrodes: list[str] | None) -> None
             "graph=GeometricGraph needs electrode positions: pass chs_info or ch_names"
         )
     if electrodes is not None:
-        channels = [channels[row] for row in match_electrodes(electrodes, channels)]
+        rows = match_electrodes(electrodes, channels)
+        channels = placed(channels)
+        channels = [channels[row] for row in rows]
     require_positions(channels, "graph=GeometricGraph")

@@ -12,13 +12,13 @@ from braindecode_gcmae.montage.evidence import (
     Evidence,
     angles,
     as_list,
-    measured_positions,
     name_of,
-    tabulated_positions,
-    warn_contradicted,
+    warn_doubts,
     weigh,
 )
-from braindecode_gcmae.montage.names import canonical_name, table
+from braindecode_gcmae.montage.geometry import MANY
+from braindecode_gcmae.montage.names import canonical_name
+from braindecode_gcmae.montage.nets import Key, is_biosemi
 
 # Metres: half of what separates neighbours on a 64-electrode cap.
 MATCH_TOLERANCE = 0.015
@@ -36,7 +36,9 @@ def electrode_positions(channels: Iterable, *, prefer: str = "name") -> np.ndarr
     prefer : {"name", "loc"}
         What counts where both are known: the tabulated position of the name (the same
         for every recording; the default) or the measured ``loc[:3]``. A name that is
-        contradicted by its ``loc`` never counts.
+        contradicted by its ``loc`` never counts. A list of names of an EGI net of 64,
+        128 or 256, or of a BioSemi cap of 128, 160 or 256, has the positions of that
+        net: it is recognised by where its channels were measured, else by its names.
 
     Returns
     -------
@@ -48,18 +50,18 @@ def electrode_positions(channels: Iterable, *, prefer: str = "name") -> np.ndarr
     -----
     UserWarning
         If names are contradicted: more than 30 degrees, at the centre of the head,
-        from where the channels were measured.
+        from where the channels were measured. If they are BioSemi's (A1, A2, ...) and
+        tell no size of cap, as on the caps of 32 and 64: they have no position then.
     """
     if prefer not in ("name", "loc"):
         raise ValueError(f"prefer must be 'name' or 'loc', got {prefer!r}")
     channels = as_list(channels, "channels")
+    evidence = weigh(channels)
     if prefer == "name":
-        evidence = weigh(channels)
-        warn_contradicted(evidence)
+        warn_doubts(evidence)
         return evidence.positions
-    measured = measured_positions(channels)
-    unknown = np.isnan(measured).any(1)
-    return np.where(unknown[:, None], tabulated_positions(channels), measured)
+    unknown = np.isnan(evidence.measured).any(1)
+    return np.where(unknown[:, None], evidence.tabulated, evidence.measured)
 
 
 def require_positions(channels: Iterable, purpose: str) -> np.ndarray:
@@ -119,10 +121,11 @@ def make_chs_info(names: Iterable[str]) -> list[dict]:
     ValueError
         If a name occurs twice.
     """
-    names = [name_of(name) for name in as_list(names, "names")]
-    _refuse_duplicates(names, "names")
+    evidence = weigh([name_of(name) for name in as_list(names, "names")])
+    _refuse_duplicates(evidence, "names")
+    warn_doubts(evidence)
     chs_info = []
-    for name, position in zip(names, electrode_positions(names), strict=True):
+    for name, position in zip(evidence.names, evidence.positions, strict=True):
         known = np.isfinite(position).all()
         loc = np.r_[position, np.zeros(9)] if known else np.full(12, np.nan)
         chs_info.append({"ch_name": name, "kind": "eeg", "loc": loc})
@@ -135,9 +138,10 @@ def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(gaps), np.inf, gaps)
 
 
-def _refuse_duplicates(names: list[str], argument: str) -> None:
-    counts = Counter(canonical_name(name) for name in names)
-    twice = [name for name in names if counts[canonical_name(name)] > 1]
+def _refuse_duplicates(electrodes: Evidence, argument: str) -> None:
+    counts = Counter(electrodes.keys)
+    named = zip(electrodes.names, electrodes.keys, strict=True)
+    twice = [name for name, key in named if counts[key] > 1]
     if twice:
         raise ValueError(f"duplicate electrodes in {argument}: {twice}")
 
@@ -180,12 +184,18 @@ def _is_eeg(channel: str | Mapping) -> bool:
     return kind == _FIFFV_EEG_CH or str(kind).lower() == "eeg"
 
 
-def _match_by_name(name: str, there: list[str], usable: np.ndarray) -> int:
-    """Return the usable row that carries this name, -1 if there is none."""
+def _folded(key: Key) -> str:
+    return key.label.lower()
+
+
+def _match_by_name(row: int, wanted: Evidence, cap: Evidence) -> int:
+    """Return the row of ``cap`` that carries the wanted name, -1 if there is none."""
+    name, there = wanted.names[row], cap.names
+    usable = _means_the_same(row, wanted, cap)
     if there.count(name) == 1 and usable[there.index(name)]:
         return there.index(name)  # as spelled: also tells "Fp1-A1" from "Fp1-A2"
-    key = canonical_name(name).lower()
-    alike = [canonical_name(other).lower() == key for other in there]
+    label = _folded(wanted.keys[row])
+    alike = [_folded(key) == label for key in cap.keys]
     rows = np.flatnonzero(usable & np.array(alike, dtype=bool))
     if len(rows) > 1:
         raise ValueError(
@@ -198,23 +208,41 @@ def _match_by_name(name: str, there: list[str], usable: np.ndarray) -> int:
 def _means_the_same(row: int, wanted: Evidence, cap: Evidence) -> np.ndarray:
     """Say for which channels one name means one place in both lists.
 
-    A contradicted name is worth nothing, unless both were measured in one direction:
-    a channel of such a cap is still found by its own chs_info entry. And a number
-    ("E39"), given without a place, is that of the cap itself: who asks has read it
-    there. "C3" is a place first.
+    That is a name of one system. A contradicted one is worth nothing. But a channel of
+    any cap is found by its own chs_info entry. And a number ("E39"), given without a
+    place, is that of the cap itself, also where we do not know its net: who asks has
+    read it there. "C3" is a place first.
     """
-    apart = angles(wanted.measured[row], cap.measured)  # NaN, hence False: unknown
-    same = ~(wanted.wrong[row] | cap.wrong) | (apart <= CONTRADICTION)
+    system = wanted.keys[row].system
+    same = np.array([key.system == system for key in cap.keys], dtype=bool)
+    same &= ~(wanted.wrong[row] | cap.wrong)
+    same |= _is_its_entry(row, wanted, cap)
     name, bare = wanted.names[row], np.isnan(wanted.measured[row]).any()
-    if bare and re.fullmatch(r"E\d+", name):
+    if bare and cap.net is None and re.fullmatch(r"E\d+", name):
         return same | np.array([other == name for other in cap.names])
     return same
 
 
+def _is_its_entry(row: int, wanted: Evidence, cap: Evidence) -> np.ndarray:
+    """Say of which channels this may be the chs_info entry, if the names agree.
+
+    Both are in one direction, and nearer to each other than to the place that the name
+    would mean in the list that it was given in.
+    """
+    two = wanted.net is not None and cap.net is not None and wanted.net != cap.net
+    if two and np.isfinite(wanted.measured).all(1).sum() >= MANY:
+        return np.zeros(len(cap.names), dtype=bool)  # nets that were told apart
+    unknown = np.isnan(cap.measured).any(1)
+    theirs = np.where(unknown[:, None], cap.positions, cap.measured)
+    apart = angles(wanted.measured[row], theirs)  # NaN, hence False: unknown
+    off = angles(wanted.tabulated[row], wanted.measured[row])
+    nearer = np.isnan(off) | (apart <= off)
+    return (apart <= CONTRADICTION) & nearer
+
+
 def _ten_five(electrodes: Evidence) -> np.ndarray:
     """Say which electrodes have a 10-05 name that counts."""
-    names = [canonical_name(name) for name in electrodes.names]
-    listed = [name in table("ten_five") for name in names]
+    listed = [key.system == "ten_five" for key in electrodes.keys]
     return np.array(listed, dtype=bool) & ~electrodes.wrong
 
 
@@ -241,15 +269,20 @@ def _match_by_position(
 
 
 def _advice(name: str, position: np.ndarray, cap: Evidence) -> str:
+    rows = zip(cap.names, cap.keys, cap.wrong, strict=True)
     keys = {
-        canonical_name(other).lower(): other
-        for other, wrong in zip(cap.names, cap.wrong, strict=True)
-        if not wrong
+        _folded(key): other
+        for other, key, wrong in rows
+        if not wrong and key.system in ("", "ten_five", "hydrocel")
     }
     similar = get_close_matches(canonical_name(name).lower(), keys, n=1, cutoff=0.5)
     hints = [f"similar name {keys[key]!r}" for key in similar]
-    if name in cap.names and cap.wrong[cap.names.index(name)]:
-        hints.append("the channel of this name was measured elsewhere")
+    if name in cap.names:
+        own = cap.names.index(name)
+        if cap.wrong[own]:
+            hints.append("the channel of this name was measured elsewhere")
+        elif is_biosemi(cap.keys[own].system):
+            hints.append("the cap's own channel of this name is another place")
     (row,), (gap,) = _nearest(position[None], cap.positions)
     if row >= 0:
         hints.append(f"nearest by position {cap.names[row]!r}, {1e3 * gap:.0f} mm away")
@@ -265,8 +298,13 @@ def match_electrodes(
     by position: the nearest EEG channel within ``tolerance``, where at least one of the
     two is no 10-05 name (EGI numbers, free names with a measured ``loc``). A name wins
     over ``loc``, unless the two contradict each other (:func:`electrode_positions`):
-    such a channel is found by position, or by its own chs_info entry. The numbers of an
-    EGI net ("E39") are those of the cap where it has them.
+    such a channel is found by position, or by its own chs_info entry.
+
+    Names of EGI's nets and BioSemi's caps mean nothing on another net. Given without
+    a ``loc``, a number of an EGI net ("E39") is that of the cap where it has it, and so
+    is a label that only BioSemi uses ("D19"). "C3" asked of a BioSemi cap is the place
+    C3 of 10-05, unless all names are labels of the cap and one is BioSemi's alone:
+    ``["C3", "D19"]`` are two channels of that cap, ``["C3", "Pz"]`` are two places.
 
     Parameters
     ----------
@@ -291,10 +329,10 @@ def match_electrodes(
     Warns
     -----
     UserWarning
-        If names of channels are contradicted.
+        If names of channels are contradicted, or are BioSemi's and have no position.
     """
     cap = weigh(as_list(chs_info, "chs_info"))
-    warn_contradicted(cap)
+    warn_doubts(cap)
     return find_rows(names, cap, tolerance)
 
 
@@ -302,16 +340,16 @@ def find_rows(
     names: Iterable, cap: Evidence, tolerance: float = MATCH_TOLERANCE
 ) -> list[int]:
     """Find electrodes as :func:`match_electrodes` does, without a warning."""
-    wanted = weigh(as_list(names, "names"))
+    wanted = weigh(as_list(names, "names"), cap)
     names, there = wanted.names, cap.names
     if not names:
         raise ValueError("names is empty: at least one electrode is needed")
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be a distance in metres, got {tolerance!r}")
-    _refuse_duplicates(names, "names")
+    _refuse_duplicates(wanted, "names")
     rows, unknown = [], []
     for i, (name, position) in enumerate(zip(names, wanted.positions, strict=True)):
-        row = _match_by_name(name, there, _means_the_same(i, wanted, cap))
+        row = _match_by_name(i, wanted, cap)
         if row < 0:
             row = _match_by_position(i, wanted, cap, tolerance)
         if row < 0:

@@ -21,6 +21,8 @@ _REFERENCE = re.compile(
     re.IGNORECASE,
 )
 _EGI = re.compile(r"^e\s*0*([1-9]\d*)$", re.IGNORECASE)
+_LAST = {"E": 257}  # 32 of any other letter
+_NET = re.compile(r"^([a-h])\s*0*([1-9]\d?\d?)$", re.IGNORECASE)
 
 
 @cache
@@ -70,13 +72,32 @@ def _lookup(name: str) -> str | None:
 
 @cache
 def _canonical(name: str) -> str:
+    spellings = _spellings(name)
+    known = (_lookup(spelling) for spelling in spellings)
+    return next((label for label in known if label is not None), spellings[0])
+
+
+def _spellings(name: str) -> list[str]:
+    """Return a name without its edges, then without a prefix, then a reference."""
     bare = _EDGES.sub("", name)
     prefixless = _PREFIX.sub("", bare)
-    for candidate in (bare, prefixless, _REFERENCE.sub("", prefixless)):
-        known = _lookup(_EDGES.sub("", candidate))
-        if known is not None:
-            return known
-    return bare
+    shorter = (prefixless, _REFERENCE.sub("", prefixless))
+    return [bare, *(_EDGES.sub("", spelling) for spelling in shorter)]
+
+
+@cache
+def net_label(name: str) -> str | None:
+    """Return the label of BioSemi's caps or EGI's nets that a name spells, if any.
+
+    A letter from A to H and a number up to 32, or E and one up to 257. It may also be
+    a name of the 10-05 system: "C3" is both.
+    """
+    for spelling in _spellings(name):
+        found = _NET.match(spelling)
+        if found:
+            letter, number = found[1].upper(), int(found[2])
+            return f"{letter}{number}" if number <= _LAST.get(letter, 32) else None
+    return None
 
 
 def canonical_name(name: str) -> str:
@@ -85,7 +106,9 @@ def canonical_name(name: str) -> str:
     Case, surrounding blanks and dots, a leading "EEG", a trailing common reference
     and the old names T3, T4, T5, T6 are resolved: "Fc5." is "FC5", "EEG FP1-REF" is
     "Fp1", "T3" is "T7", "e036" is "E36", "VREF" is "Cz". A name that is neither 10-05
-    nor E1..E128 is returned without its surrounding blanks and dots.
+    nor E1..E128 is returned without its surrounding blanks and dots. This is about one
+    name alone: that of a BioSemi cap or of another EGI net is told by its whole list
+    (:func:`match_electrodes`).
 
     Parameters
     ----------

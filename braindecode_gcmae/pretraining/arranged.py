@@ -39,7 +39,11 @@ def channel_names(channels) -> list[str] | None:
     if channels is None or isinstance(channels, int):
         return None
     names = [c if isinstance(c, str) else c.get("ch_name") for c in channels]
-    return None if None in names else [canonical_name(name) for name in names]
+    if None in names:
+        return None
+    canonical = [canonical_name(name) for name in names]
+    # E129 is the reference, Cz, of EGI's net of 128 and an electrode of that of 256
+    return canonical if len(set(canonical)) == len(names) else names
 
 
 def arranged(windows: UnlabelledWindows, *orders: list[str] | None):
