@@ -202,3 +202,13 @@ def test_only_files_that_end_like_derived_ones_are_no_recordings(tmp_path):
         (tmp_path / f"{name}.fif").write_bytes(b"no recording")
     found = read_recordings(tmp_path).description["path"]
     assert [path.rpartition("P")[2][0] for path in found] == ["1", "2", "3"]
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_the_eyes_of_a_sleep_recording_are_no_electrodes(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    recorded(tmp_path / "a_raw.fif", ["C3-M2", "C4-M1", "E1-M2", "E2-M1"])
+    with pytest.warns(UserWarning, match="'E1-M2', 'E2-M1'.*left out"):
+        (part,) = read_recordings(tmp_path).datasets
+    assert part.raw.ch_names == ["C3-M2", "C4-M1"]

@@ -18,7 +18,10 @@ _SUBJECT = r"sub-([A-Za-z0-9]+)"
 _SESSION, _RUN = r"ses-([A-Za-z0-9]+)", r"run-([A-Za-z0-9]+)"
 _NOBODY = {"", "0", "x", "anonymous", "anonymized", "anonymised", "unknown", "n/a"}
 # EDF files often give every channel the type EEG.
-_OTHER = r"(?i)\b(?:[hv]?eog|ecg|ekg|emg|resp\w*|stim\w*|status|trig\w*|gsr|eda|ppg)"
+_OTHER = (
+    r"(?i)\b(?:[hv]?eog|e[12]-[am][12]|ecg|ekg|emg|resp\w*|stim\w*|status|trig\w*|"
+    r"gsr|eda|ppg)"
+)
 _NOT_RAW = {"epo", "eve", "ave", "cov", "fwd", "inv", "ica", "proj", "trans", "src"}
 _HBN_SUBJECT = r"(NDAR[A-Za-z0-9]+)"
 _EMBARC_SUBJECT = r"((?:CU|MG|TX|UM)\d{4})"

@@ -12,12 +12,13 @@ from types import MappingProxyType
 import numpy as np
 
 _RENAMED = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}
-_VERTEX = {"vref": "Cz", "e129": "Cz", "eref": "Cz"}
+_VERTEX = {"vref": "Cz", "e129": "Cz", "eref": "Cz", "vertexreference": "Cz"}
 _EDGES = re.compile(r"^[\s.]+|[\s.]+$")
-_PREFIX = re.compile(r"^eeg[\s:_\-]*", re.IGNORECASE)
+_PREFIX = re.compile(r"^(eeg[\s:_\-]*|pol\s+)", re.IGNORECASE)
 # Common references only: "Fp1-F7" is a bipolar derivation, not the electrode Fp1.
 _REFERENCE = re.compile(
-    r"[\s:_\-]+(ref\d*|le|re|ar|avg|car|lm|a1|a2|m1|m2|a1a2|a1\+a2|linked)$",
+    r"[\s:_\-]+(ref\d*|le|re|ler|cle|ar|avg|ave|average|car|lm|linked|"
+    r"(?P<ear>a1|a2|m1|m2|a1/?a2|\(?a1\+a2\)?(/2)?))$",
     re.IGNORECASE,
 )
 _EGI = re.compile(r"^e\s*0*([1-9]\d*)$", re.IGNORECASE)
@@ -81,7 +82,11 @@ def _spellings(name: str) -> list[str]:
     """Return a name without its edges, then without a prefix, then a reference."""
     bare = _EDGES.sub("", name)
     prefixless = _PREFIX.sub("", bare)
-    shorter = (prefixless, _REFERENCE.sub("", prefixless))
+    reference = _REFERENCE.search(prefixless)
+    start = prefixless[: reference.start()] if reference else prefixless
+    if reference and reference["ear"] and _EGI.match(start):
+        start = prefixless  # "E1-M2" of a sleep recording: an eye, no number of a net
+    shorter = (prefixless, start)
     return [bare, *(_EDGES.sub("", spelling) for spelling in shorter)]
 
 

@@ -1,6 +1,7 @@
 """Laws of caps whose names are no 10-05 names: BioSemi's, and EGI's HydroCel nets."""
 
 import warnings
+from functools import cache
 
 import make_nets
 import mne
@@ -55,6 +56,7 @@ def names_of(name):
     return list(make_nets.template(name))
 
 
+@cache
 def cap_of(name):
     """Channels as MNE has them after ``set_montage``."""
     montage = mne.channels.make_standard_montage(name)
