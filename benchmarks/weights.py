@@ -63,13 +63,13 @@ and 10 labelled people, students that began with the pretrained weights ended 1.
 points below students from scratch, those that began with the shipped classifier
 0.5 to 4.2 points below (one seed; one of twelve differences is clear of zero after
 correction; `benchmarks/results/transfer.md`). The same stages gave, on people unseen
-in any of them (five folds of people, the other 16 of 20 labelled), what is listed below.
-A working example, not a foundation model."""
+in any of them (five folds of people, the other 16 of 20 labelled), what is listed
+below. A working example, not a foundation model."""
 
 
 # What the models were trained on, and what is to be done with them.
-WINDOWS = """# X: windows (n, {n_chans}, 280) of 3.5 s in µV, 80 Hz, 4-38 Hz, electrodes in the
-# order above; subject (n,) says whose each is: aligned together, without labels
+WINDOWS = """# X: windows (n, {n_chans}, 280) of 3.5 s in µV, 80 Hz, 4-38 Hz, electrodes
+# in the order above; subject (n,) says whose each is: aligned together, no labels
 X = RecordingAlignment({align}).transform(X, groups=subject)
 """
 # The teacher's student keeps these: they were aligned by themselves.
