@@ -60,11 +60,54 @@ electrodes); a teacher of width 64 with two layers beside the default student; {
 electrodes, aligned windows of 3.5 s in µV. **Not good for** decisions about a person,
 for unaligned windows, for other caps and amplifiers: on simulated recordings, with 3
 and 10 labelled people, students that began with the pretrained weights ended 1.3 to 2.8
-points below students from scratch, with those of the classifier 0.5 to 4.2 (one seed;
-one of twelve differences is clear of zero after correction;
-`benchmarks/results/transfer.md`). The same stages gave, on people unseen in any of them
-(five folds of people, the other 16 of 20 labelled), what is listed below. A working
-example, not a foundation model."""
+points below students from scratch, those that began with the shipped classifier
+0.5 to 4.2 points below (one seed; one of twelve differences is clear of zero after
+correction; `benchmarks/results/transfer.md`). The same stages gave, on people unseen
+in any of them (five folds of people, the other 16 of 20 labelled), what is listed
+below. A working example, not a foundation model."""
+
+
+# What the models were trained on, and what is to be done with them.
+WINDOWS = """# X: windows (n, {n_chans}, 280) of 3.5 s in µV, 80 Hz, 4-38 Hz, electrodes
+# in the order above; subject (n,) says whose each is: aligned together, no labels
+X = RecordingAlignment({align}).transform(X, groups=subject)
+"""
+# The teacher's student keeps these: they were aligned by themselves.
+BESIDE = """
+    electrodes=montage_preset("motor-8"), ch_names=montage_preset("64")
+"""
+DECIDE = (
+    """import torch
+
+from braindecode_gcmae import GCMAE{kind}, RecordingAlignment
+
+model = GCMAE{kind}.from_pretrained("{name}")
+"""
+    + WINDOWS
+    + """with torch.no_grad():
+    left, right = model.eval()(torch.as_tensor(X)).softmax(-1).T"""
+)
+FIT = (
+    """import torch
+from braindecode import EEGClassifier
+
+from braindecode_gcmae import GCMAE{kind}, RecordingAlignment{more}
+
+# n_outputs: without it there is no head, and the forward pass gives embeddings
+model = GCMAE{kind}.from_pretrained("{name}", n_outputs=2)
+"""
+    + WINDOWS
+    + """net = EEGClassifier(
+    model,
+    optimizer=torch.optim.AdamW,
+    lr=1e-3,
+    max_epochs=40,
+    batch_size=64,
+    train_split=None,
+)
+net.fit(X, y)  # y: 0 or 1"""
+)
+HEADING = "## Metrics of this recipe, not of this file"
 
 
 def everybody(budget):
@@ -109,12 +152,11 @@ def card(name, cell):
             f"Windows without labels of {len(split.unlabelled)} more: {pool}."
         )
     text = CARD.format(what=PARTS[name], people=people, stages=stages)
-    example = (
-        "from braindecode_gcmae import GCMAEStudent\n\n"
-        f'model = GCMAEStudent.from_pretrained("{name}")'
-    )
-    if "-64-" in name:
-        example = example.replace("Student", "Teacher")
+    kind, n_chans = ("Teacher", 64) if "-64-" in name else ("Student", 8)
+    use = FIT if name.endswith("-pretrained") else DECIDE
+    align, more = (BESIDE, ", montage_preset") if n_chans == 64 else ("", "")
+    given = {"name": name, "kind": kind, "n_chans": n_chans}
+    example = use.format(**given, align=align, more=more)
     metrics = cross_validated()
     return {"title": name, "summary": text, "example": example, "metrics": metrics}
 
@@ -163,7 +205,9 @@ def main(arguments=None):
         if not options.cards:
             shutil.rmtree(target, ignore_errors=True)
             model.save_pretrained(target)
-        model.generate_model_card(**card(name, cell)).save(target / "README.md")
+        text = str(model.generate_model_card(**card(name, cell)))
+        text = text.replace("## Metrics", HEADING, 1)
+        (target / "README.md").write_text(text, "utf-8")
     sums = (
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}/{file.name}\n"
         for name in PARTS

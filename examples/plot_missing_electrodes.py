@@ -67,7 +67,9 @@ print("the same answers, bit for bit:", bool(same.all()))
 # ---------------------
 # The same electrodes, in random order, are declared missing (NaN) or left flat (zeros),
 # as a reader that knows nothing of contacts would. Each point is the mean over five
-# orders and six unseen people.
+# orders and six unseen people. Marking electrodes as missing is what counts: flat zeros
+# cost most of the lead over chance by two lost electrodes. Training with
+# ``electrode_dropout`` makes no clear difference here.
 
 counts = [0, 2, 4, 6, 8, 10, 12]
 curves = {}
