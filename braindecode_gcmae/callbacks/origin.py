@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ..models.wrapped import unwrap
+from ..pretraining.registered import registered
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
@@ -77,7 +78,7 @@ def planned_teacher(teacher, net, student) -> nn.Module:
         }
         if not any(arguments.get(name) is not None for name in _CHANNELS):
             arguments.setdefault("n_chans", student.n_chans)
-        module = module(**arguments)
+        module = registered(module)(**arguments)
     module, stage = unwrap(module), _stage(net)
     pretrained = None if stage is None else stage.planned_teacher(net)
     if pretrained is not None:
