@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ..models.wrapped import unwrap
+from ..pretraining.registered import registered
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
@@ -20,6 +22,12 @@ from .teachers import trained_head
 __all__ = ["given_teacher", "held_out", "planned_teacher", "trained_teacher"]
 
 _CHANNELS = ("chs_info", "ch_names")
+
+# Of the signal, or of training alone: weights go from one to the other.
+_NOT_OF_A_NETWORK = (
+    *("n_outputs", "n_chans", "chs_info", "ch_names", "n_times", "sfreq"),
+    *("input_window_seconds", "drop_prob", "electrode_dropout", "segment_dropout"),
+)
 
 
 def given_teacher(teacher) -> nn.Module | None:
@@ -77,43 +85,93 @@ def planned_teacher(teacher, net, student) -> nn.Module:
         }
         if not any(arguments.get(name) is not None for name in _CHANNELS):
             arguments.setdefault("n_chans", student.n_chans)
-        module = module(**arguments)
+        module = registered(module)(**arguments)
     module, stage = unwrap(module), _stage(net)
     pretrained = None if stage is None else stage.planned_teacher(net)
     if pretrained is not None:
-        _start(module, pretrained, student)
+        _start(module, pretrained, student, stage)
     return module
 
 
-def _start(module, teacher, student) -> StartFrom:
+def _start(module, teacher, student, stage) -> StartFrom:
     """Weights of a pretraining: of its teacher, or of its student for a like model."""
     first, second = StartFrom(teacher), StartFrom(student)
     try:
         first.network_for(module)
-    except ValueError:
+    except ValueError as error:
         with contextlib.suppress(ValueError):
             second.network_for(module)
             return second
-        raise
+        raise _told_apart(error, module, teacher, stage) from error
     return first
+
+
+def _told_apart(error: ValueError, module, teacher, stage) -> ValueError:
+    """The error with what the two teachers differ in, and what to do."""
+    mine, theirs = module.get_config(), teacher.get_config()
+    off = [n for n in mine if mine[n] != theirs.get(n) and n not in _NOT_OF_A_NETWORK]
+    if not off:
+        return error
+    differ = ", ".join(f"{name} is {mine[name]} and {theirs.get(name)}" for name in off)
+    if isinstance(stage.teacher, nn.Module):
+        way = "build its teacher= alike"
+    else:
+        given = ", ".join(f'"teacher__{name}": {_spelt(mine[name])}' for name in off)
+        way = f"GCMAEPretraining(arguments={{{given}}}) builds it alike"
+    return ValueError(
+        "the unfitted teacher of TopologyDistillation starts from the teacher of "
+        f"GCMAEPretraining, and they differ in architecture: {differ}. {way}"
+    )
+
+
+def _spelt(value) -> str:
+    """A value of a configuration as code; of a class its name."""
+    is_class = isinstance(value, str) and "." in value
+    return value.rsplit(".", 1)[1] if is_class else repr(value)
 
 
 def trained_teacher(teacher, net, student, X, y):
     """Fit a clone of the unfitted teacher on the student's training data.
 
-    What the student is validated on stays held out from its teacher, too.
+    What the student is validated on stays held out from its teacher, too. A teacher
+    that is a GCMAEClassifier hears whose the windows are, if its student did.
     """
-    X, y = _training_part(net, X, y)
+    rows = _training_rows(net, X, y)
+    told = _told(teacher, net, rows)
+    if rows is not None:
+        X, y = _taken(X, rows), None if y is None else np.asarray(y)[rows]
     teacher = clone(teacher)
     inherited = _arguments(teacher, student)
     teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
     stage = _stage(net)
     if stage is not None and stage.teacher_ is not None:
-        start = _start(planned_teacher(teacher, net, student), stage.teacher_, student)
-        callbacks = teacher.callbacks
-        callbacks = [] if isinstance(callbacks, str) else list(callbacks or [])
-        teacher.set_params(callbacks=[*callbacks, ("start", start)])
-    return teacher.fit(X, y) or teacher  # EEGRegressor.fit returns None
+        planned = planned_teacher(teacher, net, student)
+        _begin_with(teacher, _start(planned, stage.teacher_, student, stage))
+    return teacher.fit(X, y, **told) or teacher  # EEGRegressor.fit returns None
+
+
+def _told(teacher, net, rows) -> dict:
+    """Subjects and groups of the windows that a teacher is trained on."""
+    given = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
+    known = inspect.signature(teacher.fit).parameters
+    names = [n for n in ("subjects", "groups") if n in known]
+    told = {n: np.asarray(given[n]) for n in names if given.get(n) is not None}
+    return told if rows is None else {n: ids[rows] for n, ids in told.items()}
+
+
+def _begin_with(teacher, start: StartFrom) -> None:
+    """Put a StartFrom beside the callbacks that an unfitted net has of its own."""
+    given, defaults = teacher.callbacks, teacher.get_default_callbacks()
+    if isinstance(given, str):  # "disable" is for the default ones, too
+        for name, _ in defaults:
+            setattr(teacher, f"callbacks__{name}", None)
+        given = []
+    pairs = [item for item in (given or []) if isinstance(item, tuple | list)]
+    taken, free = {name for name, _ in [*pairs, *defaults]}, "start"
+    while free in taken:
+        free += "_"
+    # set_params would look for them among those of a net that is initialised.
+    teacher.callbacks = [*(given or []), (free, start)]
 
 
 def _stage(net) -> GCMAEPretraining | None:
@@ -146,12 +204,10 @@ def _taken(X, rows):
     return X[rows] if hasattr(X, "get_data") else multi_indexing(X, rows)
 
 
-def _training_part(net, X, y):
+def _training_rows(net, X, y) -> np.ndarray | None:
+    """Which windows are trained on; None for all."""
     train, _ = _parts(net, X, y)
-    if not isinstance(train, Subset):
-        return X, y
-    rows = np.asarray(train.indices)
-    return _taken(X, rows), None if y is None else multi_indexing(np.asarray(y), rows)
+    return np.asarray(train.indices) if isinstance(train, Subset) else None
 
 
 def held_out(net, X, y):

@@ -32,7 +32,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
 
     Parameters
     ----------
-    teacher : class or instance, optional
+    teacher : class, registered name or instance, optional
         Pretrained together with the student; None pretrains the student alone.
     unlabelled : ndarray, Epochs, dataset or list, optional
         More high-density windows in µV, of people who are not among those of ``fit``:

@@ -21,6 +21,7 @@ from .inputs import (
 )
 from .loss import TERMS, PretrainingLoss
 from .processes import mean_over_processes, n_processes, process_index
+from .registered import registered
 from .use import PretrainedModels
 
 __all__ = ["GCMAEPretrainer"]
@@ -38,7 +39,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
 
     Parameters
     ----------
-    teacher, student : class or instance of a model, or None
+    teacher, student : class, registered name or instance of a model, or None
         ``GCMAETeacher`` sees all channels, ``GCMAEStudent`` the ``electrodes``; None
         pretrains one density alone. Their arguments: ``teacher__depth=4``.
     electrodes : list of str, optional
@@ -180,7 +181,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
 
     # -- what is pretrained ------------------------------------------------
     def _model(self, name: str, signal: dict) -> nn.Module | None:
-        model = getattr(self, name)
+        model = registered(getattr(self, name))
         if model is None or isinstance(model, nn.Module):
             return copy.deepcopy(model)  # constructor arguments are never trained
         arguments = {**signal, **self.get_params_for(name)}

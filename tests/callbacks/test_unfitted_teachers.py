@@ -1,0 +1,167 @@
+"""Unfitted teachers as somebody will build them: names, callbacks, people, sizes."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from braindecode import EEGClassifier
+from sklearn.model_selection import GroupKFold
+from skorch.callbacks import Callback, LRScheduler
+from skorch.dataset import ValidSplit
+from tiny import (
+    X,
+    Y,
+    classifier,
+    distil,
+    fit,
+    pretrainer,
+    small,
+    teacher,
+    weights,
+    windows,
+)
+
+from braindecode_gcmae import (
+    GCMAEClassifier,
+    GCMAEPretrainer,
+    GCMAEPretraining,
+    GCMAETeacher,
+)
+from braindecode_gcmae.encoders import ChebyshevEncoder
+
+pytestmark = pytest.mark.filterwarnings("ignore:some windows have no subject")
+PEOPLE = np.repeat([3, 4, 5, 6], 6)
+
+
+def stage(**given):
+    inner = {"projection_dim": 5, "queue_size": 64, **small("teacher")}
+    given = {"max_epochs": 1, "batch_size": 8, "arguments": inner, **given}
+    return "pretrain", GCMAEPretraining(**given)
+
+
+def unfitted(module=GCMAETeacher, **given):
+    return classifier(module, **{"max_epochs": 1, **given})
+
+
+def teacher_of(net):
+    return dict(net.callbacks_)["distil"].teacher_
+
+
+# ------------------------------------------------------------------------- by name
+def test_a_teacher_by_its_registered_name_is_the_class():
+    nets = [
+        fit(classifier(callbacks=[stage(teacher=form), *distil(unfitted(form))]))
+        for form in ("GCMAETeacher", GCMAETeacher)
+    ]
+    assert torch.equal(*(weights(teacher_of(net)) for net in nets))
+
+
+def test_a_pretrainer_takes_registered_names():
+    people = np.repeat([0, 1], 8)
+    named = {"teacher": "GCMAETeacher", "student": "GCMAEStudent"}
+    made = [
+        pretrainer(max_epochs=1, **given).fit(windows(), groups=people)
+        for given in (named, {})
+    ]
+    assert torch.equal(*(weights(m.student_) for m in made))
+
+
+def test_a_name_that_is_not_registered_is_named():
+    with pytest.raises(ValueError, match="no model of the name 'GCMATeacher'.*pass"):
+        pretrainer(teacher="GCMATeacher").fit(windows())
+    with pytest.raises(ValueError, match="no model of the name 'GCMATeacher'"):
+        fit(classifier(callbacks=distil(unfitted("GCMATeacher"))))
+
+
+# ------------------------------------------------------------------ its callbacks
+class Seen(Callback):
+    """Notes the callbacks beside it when training begins."""
+
+    seen: list = []
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        self.seen[:] = [name for name, _ in net.callbacks_]
+
+
+def pretrained(expert):
+    """A fitted student after a pretraining, and whether its teacher began there."""
+    net = fit(classifier(callbacks=[stage(), *distil(expert)]))
+    weight = dict(net.callbacks_)["pretrain"].teacher_.network.embed.weight
+    return torch.allclose(weight, teacher_of(net).network.embed.weight, atol=1e-6)
+
+
+def test_a_teacher_with_a_callback_called_start_keeps_it():
+    schedule = LRScheduler("StepLR", step_size=1)
+    given = [("start", schedule), Seen(), "balanced_accuracy"]
+    assert pretrained(unfitted(callbacks=given, lr=1e-9))
+    assert {"start", "start_", "Seen"} <= set(Seen.seen)
+
+
+def test_a_teacher_whose_callbacks_are_disabled_has_none_but_its_start():
+    class Silent(EEGClassifier):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            Seen.seen[:] = [name for name, _ in net.callbacks_]
+
+    assert pretrained(unfitted(cls=Silent, callbacks="disable", lr=1e-9))
+    assert Seen.seen == ["start"]
+
+
+# ------------------------------------------------------------------------- people
+class Groups(GCMAEClassifier):
+    """Notes what it is told."""
+
+    told: list = []
+
+    def fit(self, X, y=None, *, subjects=None, groups=None, **given):
+        self.told.append((X, subjects, groups))
+        return super().fit(X, y, subjects=subjects, groups=groups, **given)
+
+
+@pytest.mark.parametrize("split", [None, ValidSplit(3)])
+def test_a_teacher_hears_whose_the_windows_are(split):
+    Groups.told = []
+    expert = unfitted(cls=Groups, train_split=ValidSplit(GroupKFold(2)), batch_size=4)
+    net = classifier(cls=GCMAEClassifier, callbacks=distil(expert), train_split=split)
+    net.fit(X, Y, groups=PEOPLE, subjects=list(PEOPLE))
+    ((x, subjects, groups),) = Groups.told
+    assert len(x) == (24 if split is None else 16)
+    rows = [int(np.flatnonzero((X == window).all((1, 2)))[0]) for window in x]
+    np.testing.assert_array_equal(groups, PEOPLE[rows])
+    np.testing.assert_array_equal(subjects, PEOPLE[rows])
+
+
+def test_the_pretraining_of_a_teacher_knows_people():
+    expert = unfitted(cls=GCMAEClassifier, callbacks=[stage(teacher=None)])
+    expert.set_params(callbacks__pretrain__arguments={"queue_size": 64})
+    net = classifier(cls=GCMAEClassifier, callbacks=distil(expert), max_epochs=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "some windows have no subject id")
+        net.fit(X, Y, subjects=PEOPLE)
+
+
+# -------------------------------------------------------------------------- sizes
+def test_a_teacher_of_another_size_than_the_pretrained_is_told_the_way_out(
+    monkeypatch,
+):
+    expert = unfitted(module__emb_dim=16, module__encoder=ChebyshevEncoder)
+    with monkeypatch.context() as patched:
+        patched.setattr(GCMAEPretrainer, "fit", lambda *_: pytest.fail("was trained"))
+        with pytest.raises(ValueError, match="emb_dim is 16 and 8") as caught:
+            fit(classifier(callbacks=[stage(), *distil(expert)]))
+    told = str(caught.value)
+    assert "checkpoint" not in told
+    way = 'arguments={"teacher__encoder": ChebyshevEncoder, "teacher__emb_dim": 16})'
+    assert way in told
+    arguments = {
+        **stage()[1].arguments,
+        **{"teacher__encoder": ChebyshevEncoder, "teacher__emb_dim": 16},
+    }
+    net = fit(classifier(callbacks=[stage(arguments=arguments), *distil(expert)]))
+    assert teacher_of(net).network.embed.out_features == 16
+
+
+def test_a_pretrained_model_of_another_size_is_to_be_built_alike():
+    expert = unfitted(module__depth=2)
+    with pytest.raises(ValueError, match="depth is 2 and 1. build its teacher= alike"):
+        fit(classifier(callbacks=[stage(teacher=teacher()), *distil(expert)]))
