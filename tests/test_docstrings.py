@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import logging
 
 import matplotlib
 import pytest
@@ -18,6 +19,8 @@ select_electrodes""".split()
 def test_the_example_of_a_public_name_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
+    # Some packages send what all others log to the standard output.
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     text = inspect.getdoc(getattr(braindecode_gcmae, name))
     test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
     # a statement over several lines is one
