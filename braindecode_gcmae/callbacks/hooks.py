@@ -9,12 +9,14 @@ import sys
 import weakref
 from contextlib import contextmanager
 
+import mne
 import numpy as np
 import torch
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from ..models.wrapped import unwrap
+from .channels import refuse_others
 from .describe import DescribedCallback
 
 __all__ = ["AuxiliaryLoss", "check_all", "device_of"]
@@ -121,6 +123,8 @@ class AuxiliaryLoss(DescribedCallback, Callback):
             raise TypeError(
                 f"{type(self).__name__} needs a criterion that is a torch Module"
             )
+        if isinstance(X, mne.BaseEpochs):
+            refuse_others(X, module)
 
     # -- skorch ----------------------------------------------------------------
     def initialize(self):
