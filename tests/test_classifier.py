@@ -7,6 +7,7 @@ import pytest
 import sklearn
 import torch
 from braindecode import EEGClassifier
+from braindecode.datasets import BaseConcatDataset
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -24,11 +25,14 @@ from tiny import (
     epochs,
     fit,
     pretrainer,
+    quietly,
     small,
     student,
     vector,
+    windowed,
     windows,
 )
+from torch.utils.data import Subset
 
 import braindecode_gcmae.callbacks.stage as module_of_stage
 from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining, GCMAEStudent
@@ -229,3 +233,49 @@ def test_windows_that_carry_positions_are_predicted_as_they_are():
     model = classifier(student(electrodes=None), cls=GCMAEClassifier)
     model.fit(Placed(), None)
     assert model.predict_proba(Placed()).shape == (len(X), 2)
+
+
+# ----------------------------------------------------- what is lost, what is no EEG
+@pytest.mark.parametrize("lost", [0.0, np.nan])
+def test_lost_windows_are_predicted_whatever_they_are_given_as(lost):
+    model = fit(classifier(cls=GCMAEClassifier))
+    x = X.copy()
+    x[:9] = lost
+    expected = model.predict_proba(x)
+    np.testing.assert_allclose(model.predict_proba(epochs(x)), expected, atol=1e-5)
+    gone = np.full_like(X[:4], lost)
+    assert model.predict_proba(epochs(gone)).shape == (4, 2)
+    recording = windowed(gone, NAMES, target=1)
+    np.testing.assert_allclose(
+        model.predict_proba(recording), model.predict_proba(gone), atol=1e-5
+    )
+
+
+def test_recordings_are_compared_by_their_names_and_rate_without_their_signal():
+    model = fit(classifier(cls=GCMAEClassifier))
+    lost = np.zeros_like(X[:4])
+    with pytest.raises(ValueError, match="first difference: 'Pz', expected 'F3'"):
+        model.predict_proba(windowed(lost, NAMES[::-1], target=1))
+    other = windowed(lost, NAMES, sfreq=128.0, target=1)
+    with pytest.raises(ValueError, match="128 Hz, the model was built for 100 Hz"):
+        model.predict_proba(other)
+    both = BaseConcatDataset([windowed(lost, NAMES, target=1), other])
+    first, second = Subset(both, [0, 2]), Subset(both, [1, 5])
+    assert model.predict_proba(first).shape == (2, 2)
+    with pytest.raises(ValueError, match="128 Hz"):
+        model.predict_proba(second)
+
+
+@pytest.mark.parametrize("callbacks", ["none", "distil", "pretrain"])
+def test_epochs_whose_other_channels_the_model_was_inferred_from_are_refused(callbacks):
+    made = epochs(X, Y)
+    eye = made.copy().pick(["Cz"]).rename_channels({"Cz": "VEOG"})
+    eye.set_channel_types({"VEOG": "eog"}, verbose=False)
+    given = {
+        "none": None,
+        "distil": distil(),
+        "pretrain": [("pretrain", GCMAEPretraining(max_epochs=1))],
+    }
+    model = net(callbacks=given[callbacks], module__ch_names=None)
+    with pytest.raises(ValueError, match=r"no EEG, \['VEOG'\].*epochs.pick\('eeg'\)"):
+        quietly(model.fit, made.add_channels([eye]), Y)

@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..pretraining import UnlabelledWindows
-from ..pretraining.arranged import channel_names, check_rate, for_model
+from ..pretraining.arranged import check_rate, for_model
+from .channels import check_order, refuse_others
 
 __all__ = [
     "check_labels",
-    "check_order",
     "check_seen",
     "check_softmax",
     "check_terms",
@@ -43,7 +43,7 @@ def check_seen(x, model: nn.Module) -> None:
         If they look like volts, or some channels are flat or not finite throughout.
     """
     if isinstance(x, mne.BaseEpochs):
-        _refuse_others(x, model)
+        refuse_others(x, model)
     if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
     elif not isinstance(x, Dataset) or not len(x) or isinstance(x[0][0], dict):
@@ -53,46 +53,6 @@ def check_seen(x, model: nn.Module) -> None:
         check_rate(windows, model.sfreq)
         return
     check_order(windows, model)
-
-
-def _refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
-    """Refuse Epochs with channels that are no EEG: a net takes all that there are."""
-    kinds = zip(epochs.ch_names, epochs.get_channel_types(), strict=True)
-    others = [name for name, kind in kinds if kind != "eeg"]
-    if others and len(epochs.ch_names) not in (model.n_chans, model.network.n_nodes):
-        raise ValueError(
-            f"the Epochs have channels that are no EEG, {others}, and a net takes all "
-            "that there are: use epochs.pick('eeg')"
-        )
-
-
-def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
-    """Refuse windows that a net would take by row, and that are in another order.
-
-    Raises
-    ------
-    ValueError
-        If the names of their channels are known and are others than the model's, or in
-        another order, or if they have another sampling rate.
-    """
-    for_model(windows, model)  # the rate
-    expected = channel_names(model.input_channels())
-    orders = [channel_names(source.channels) for source in windows.sources]
-    if expected is None:  # then all recordings are to be as the first
-        known = [orders[0]]
-    else:
-        known = [expected, [expected[int(row)] for row in model.network.rows]]
-    given = next((o for o in orders if o is not None and o not in known), None)
-    if given is None or known == [None]:
-        return
-    expected = known[0]
-    off = [(g, e) for g, e in zip(given, expected, strict=False) if g != e]
-    first = off[0] if off else (f"{len(given)} channels", f"{len(expected)} channels")
-    raise ValueError(
-        "the windows' channels are not those of the model in its order (first "
-        f"difference: {first[0]!r}, expected {first[1]!r}), and a net takes them by "
-        "row: use epochs.reorder_channels(...), or build the model for these channels"
-    )
 
 
 def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:

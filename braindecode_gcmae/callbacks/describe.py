@@ -128,7 +128,9 @@ class DescribedCallback:
 
     A clone shares what the callback was given by reference: scikit-learn's own would
     return a fitted teacher unfitted, and copy the data. Unfitted estimators alone are
-    cloned: a grid over ``distil__teacher__lr`` must not reach the user's.
+    cloned: what is set on one must not reach the user's. skorch does not set what is
+    deeper than a callback (``callbacks__distil__teacher__lr``): a grid is over several
+    unfitted teachers instead, ``{"callbacks__distil__teacher": [one, another]}``.
     """
 
     def _arguments(self) -> list[str]:

@@ -9,12 +9,14 @@ import sys
 import weakref
 from contextlib import contextmanager
 
+import mne
 import numpy as np
 import torch
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from ..models.wrapped import unwrap
+from .channels import refuse_others
 from .describe import DescribedCallback
 
 __all__ = ["AuxiliaryLoss", "check_all", "device_of"]
@@ -72,10 +74,25 @@ class _Hook:
 
 
 class _NoHook:
-    """What a copied hook becomes."""
+    """What a copied hook becomes: gone with the first call of what it hangs on.
 
-    def __call__(self, *args):
-        return None
+    Not before: where a copy is made the hook does not know of what.
+    """
+
+    def __call__(self, module, *args):
+        if torch.compiler.is_compiling():
+            return
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if hook is self]:
+                del hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+    @property
+    def __name__(self) -> str:  # which torch.jit.script asks for
+        raise AttributeError(
+            "a copy that was taken inside fit still has the place of a hook: call it "
+            "once, then it can be scripted"
+        )
 
 
 def _record(history, key: str, value: float) -> None:
@@ -121,6 +138,8 @@ class AuxiliaryLoss(DescribedCallback, Callback):
             raise TypeError(
                 f"{type(self).__name__} needs a criterion that is a torch Module"
             )
+        if isinstance(X, mne.BaseEpochs):
+            refuse_others(X, module)
 
     # -- skorch ----------------------------------------------------------------
     def initialize(self):

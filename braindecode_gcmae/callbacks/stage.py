@@ -4,6 +4,7 @@ import copy
 import json
 import warnings
 
+import mne
 import torch
 from skorch.callbacks import Callback
 from skorch.history import History
@@ -13,6 +14,7 @@ from ..models.wrapped import unwrap
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
 from ..pretraining.arranged import for_model
 from ..pretraining.twins import without_twins
+from .channels import refuse_others
 from .describe import DescribedCallback
 from .hooks import check_all, device_of
 from .marks import OncePerModule
@@ -91,13 +93,15 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         return (self.done_ and not self.is_new(net)) or self.is_loaded(net)
 
     def check(self, net, X=None, y=None) -> None:
-        """Refuse a net whose module cannot be pretrained."""
+        """Refuse a net whose module, or Epochs whose channels, cannot be pretrained."""
         module = unwrap(net.module_)
         if not hasattr(module, "network"):
             raise TypeError(
                 "GCMAEPretraining needs a GCMAEStudent as module, got "
                 f"{type(module).__name__}"
             )
+        if isinstance(X, mne.BaseEpochs):
+            refuse_others(X, module)
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Pretrain, and load the student's weights into the net."""

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -346,6 +347,19 @@ def test_copies_made_inside_fit_carry_no_live_hook():
     module(torch.from_numpy(X))
 
 
+def test_copies_made_inside_fit_are_as_any_other_once_they_were_called():
+    net = fit(classifier(callbacks=[*distil(), ("copy", CopiesInside())]))
+    module, criterion = dict(net.callbacks_)["copy"].copy_
+    with pytest.raises(AttributeError, match="inside fit.*call it once"):
+        torch.jit.script(module)
+    logits = module.eval()(torch.from_numpy(X))
+    criterion(logits, torch.from_numpy(Y))
+    fake = SimpleNamespace(module_=module, criterion_=criterion)
+    assert hooks_of(fake) == []
+    scripted = torch.jit.script(module)
+    torch.testing.assert_close(scripted(torch.from_numpy(X)), logits)
+
+
 def test_a_warm_start_stacks_no_hooks_and_keeps_its_teacher():
     calls = []
 
@@ -382,6 +396,16 @@ def test_a_grid_search_reaches_the_weight_of_a_term():
     best = dict(search.best_estimator_.callbacks_)["distil"]
     assert best.gtd_weight == found
     assert dict(net.callbacks)["distil"].gtd_weight == 1.0
+
+
+def test_a_grid_search_is_over_unfitted_teachers():
+    one, other = (classifier(GCMAETeacher, max_epochs=1, lr=lr) for lr in (1e-2, 0.1))
+    grid = {"callbacks__distil__teacher": [one, other]}
+    net = classifier(callbacks=distil(), max_epochs=1)
+    search = GridSearchCV(net, grid, cv=2, error_score="raise").fit(X, Y)
+    assert search.best_params_["callbacks__distil__teacher"].lr in (one.lr, other.lr)
+    best = dict(search.best_estimator_.callbacks_)["distil"]
+    assert best.trained_teachers_ and not (one.initialized_ or other.initialized_)
 
 
 def test_a_clone_of_an_unfitted_teacher_is_its_own():

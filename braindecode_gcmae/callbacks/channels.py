@@ -1,0 +1,122 @@
+"""Are the channels of windows those of a model, which takes them by row?"""
+
+from types import SimpleNamespace
+
+import mne
+import numpy as np
+from skorch.helper import SliceDataset
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from ..montage.recording import recording_info
+from ..pretraining import UnlabelledWindows
+from ..pretraining.arranged import channel_names, check_rate, for_model
+
+__all__ = ["check_channels", "check_order", "refuse_others"]
+
+
+def refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
+    """Refuse Epochs with channels that are no EEG: a net takes all that there are.
+
+    Raises
+    ------
+    ValueError
+        If the model was built for others, or for these, by name.
+    """
+    kinds = zip(epochs.ch_names, epochs.get_channel_types(), strict=True)
+    others = [name for name, kind in kinds if kind != "eeg"]
+    if not others:
+        return
+    own = set(channel_names(model.input_channels()) or ())
+    inferred = bool(own & set(channel_names(others)))
+    counts = (model.n_chans, model.network.n_nodes)
+    if inferred or len(epochs.ch_names) not in counts:
+        anew = ", with a net that is made anew" if inferred else ""
+        raise ValueError(
+            f"the Epochs have channels that are no EEG, {others}, and a net takes all "
+            f"that there are: use epochs.pick('eeg'){anew}"
+        )
+
+
+def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
+    """Refuse windows that a net would take by row, and that are in another order.
+
+    Raises
+    ------
+    ValueError
+        If the names of their channels are known and are others than the model's, or in
+        another order, or if they have another sampling rate.
+    """
+    for_model(windows, model)  # the rate
+    _check_names([channel_names(source.channels) for source in windows.sources], model)
+
+
+def check_channels(x, model: nn.Module) -> None:
+    """The same of what is to be predicted, without a look at its signal.
+
+    Windows that were lost are predicted, too.
+
+    Parameters
+    ----------
+    x : Epochs or dataset
+    model : GCMAEStudent or GCMAETeacher
+
+    Raises
+    ------
+    ValueError
+        As in :func:`check_order`, and if Epochs have channels that are no EEG.
+    """
+    if isinstance(x, mne.BaseEpochs):
+        refuse_others(x, model)
+        picks = mne.pick_types(x.info, eeg=True, exclude=[])
+        known = [([x.ch_names[pick] for pick in picks] or None, x.info["sfreq"])]
+        placed = False
+    elif isinstance(x[0][0], dict):
+        return  # of these nothing is known
+    else:
+        known = _recordings(x, np.arange(len(x)))
+        placed = len(x[0]) > 3  # positions come with the windows
+    for _, sfreq in known:
+        check_rate(SimpleNamespace(sfreq=sfreq), model.sfreq)
+    if not placed:
+        _check_names([channel_names(names) for names, _ in known], model)
+
+
+def _recordings(x: Dataset, rows: np.ndarray) -> list[tuple]:
+    """Names and sampling rate of the recordings that some windows are from."""
+    if isinstance(x, Subset | SliceDataset):
+        chosen = x.indices if isinstance(x, Subset) else x.indices_
+        return _recordings(x.dataset, np.arange(len(x.dataset))[chosen][rows])
+    if not hasattr(x, "datasets"):
+        info = recording_info(x)
+        # A transform may resample what is read: datasets.ToMicrovolts says to what.
+        rate = getattr(getattr(x, "transform", None), "target_rate", None)
+        if rate is None and info is not None:
+            rate = info["sfreq"]
+        return [(None if info is None else info["ch_names"], rate)]
+    found, start = [], 0
+    for part in x.datasets:
+        inside = rows[(rows >= start) & (rows < start + len(part))] - start
+        found += _recordings(part, inside) if len(inside) else []
+        start += len(part)
+    return found
+
+
+def _check_names(orders: list, model: nn.Module) -> None:
+    """Refuse names, of recording after recording, that are not the model's by row."""
+    expected = channel_names(model.input_channels())
+    if expected is None:  # then all recordings are to be as the first
+        known = [orders[0]]
+    else:
+        known = [expected, [expected[int(row)] for row in model.network.rows]]
+    given = next((o for o in orders if o is not None and o not in known), None)
+    if given is None or known == [None]:
+        return
+    expected = known[0]
+    off = [(g, e) for g, e in zip(given, expected, strict=False) if g != e]
+    first = off[0] if off else (f"{len(given)} channels", f"{len(expected)} channels")
+    raise ValueError(
+        "the windows' channels are not those of the model in its order (first "
+        f"difference: {first[0]!r}, expected {first[1]!r}), and a net takes them by "
+        "row: use epochs.reorder_channels(...), or build the model for these channels"
+    )
