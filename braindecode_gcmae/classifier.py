@@ -26,6 +26,15 @@ class GCMAEClassifier(EEGClassifier):
     With MOABB's ``CrossSubjectMode``, or any router of scikit-learn, ask for them by
     ``set_fit_request(X_target_unlabeled=True, subjects=True)``.
 
+    Examples
+    --------
+    >>> from braindecode_gcmae import GCMAEClassifier, GCMAEStudent, SimulatedEEG
+    >>> X, y, subject = SimulatedEEG(n_subjects=2, n_trials=8).windows()
+    >>> once = dict(max_epochs=1, batch_size=8, train_split=None, verbose=0)
+    >>> clf = GCMAEClassifier(GCMAEStudent, module__sfreq=100, **once)
+    >>> clf.fit(X, y, subjects=subject).predict_proba(X).shape
+    (16, 2)
+
     References
     ----------
     https://scikit-learn.org/stable/metadata_routing.html

@@ -9,9 +9,9 @@ import pytest
 
 import braindecode_gcmae
 
-NAMES = """GCMAEPretrainer GCMAEStudent GCMAETeacher RecordingAlignment SimulatedEEG
-StreamingClassifier export_onnx plot_electrode_graph plot_training_curves
-select_electrodes""".split()
+NAMES = """GCMAEClassifier GCMAEPretrainer GCMAEPretraining GCMAEStudent GCMAETeacher
+RecordingAlignment SimulatedEEG StreamingClassifier TopologyDistillation export_onnx
+montage_preset plot_electrode_graph plot_training_curves select_electrodes""".split()
 
 
 @pytest.mark.filterwarnings("ignore")

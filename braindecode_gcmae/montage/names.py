@@ -150,16 +150,17 @@ def standard_positions() -> dict[str, np.ndarray]:
     return dict(table("ten_five"))
 
 
-def montage_preset(name: str) -> list[str]:
+def montage_preset(name: str | int) -> list[str]:
     """Return the electrodes of a preset.
 
     Parameters
     ----------
     name : str or int
-        A key of ``PRESETS``, or the number of electrodes of a generic one: 128, 64,
-        32, 19, 16, 8, 4. "motor-8", "headband-8", "no-central-16" and "rim-4" ask
-        where density matters; "embarc-54", "-31", "-24", "-12", "-8", "hbn-64" and
-        "hbn-32" are those of the method's experiments (METHOD A.3).
+        "10-10-64", "10-10-32", "10-20-19", "10-20-16", "10-20-8", "10-20-4" and
+        "egi-128", or their number of electrodes alone; "motor-8", "headband-8",
+        "no-central-16" and "rim-4", small sets at different places, for studying where
+        electrodes matter; "embarc-54", "-31", "-24", "-12", "-8", "hbn-64" and
+        "hbn-32", those of the method's experiments (METHOD A.3).
 
     Returns
     -------
@@ -170,6 +171,12 @@ def montage_preset(name: str) -> list[str]:
     ------
     ValueError
         If there is no such preset; names all presets and the nearest.
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import montage_preset
+    >>> montage_preset("motor-8")
+    ['F3', 'F4', 'C3', 'Cz', 'C4', 'P3', 'Pz', 'P4']
     """
     key = str(name).strip().lower()
     key = _SHORT.get(key, key)
