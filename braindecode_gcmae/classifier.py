@@ -104,9 +104,11 @@ class GCMAEClassifier(EEGClassifier):
     def _told(self, X, subjects, groups, target):
         """Check what is told of the windows, and keep it while they are fitted."""
         given = {"subjects": subjects, "groups": groups}
-        n_windows = get_len(X) if isinstance(X, Mapping) else len(X)
         for name, ids in given.items():
-            if ids is not None and len(ids) != n_windows:
+            if ids is None:
+                continue
+            n_windows = get_len(X) if isinstance(X, Mapping) else len(X)
+            if len(ids) != n_windows:
                 raise ValueError(
                     f"{name} must name the subject of each of the {n_windows} "
                     f"windows, got {len(ids)}"
