@@ -87,6 +87,19 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         If teacher and student do not fit (channels, sampling rate, window length,
         outputs), or the teacher has no trained head.
 
+    Examples
+    --------
+    >>> from braindecode_gcmae import (
+    ...     GCMAEClassifier, GCMAEStudent, GCMAETeacher,
+    ...     SimulatedEEG, TopologyDistillation,
+    ... )
+    >>> X, y, _ = SimulatedEEG(n_subjects=2, n_trials=8).windows()
+    >>> given = dict(module__sfreq=100, batch_size=8, max_epochs=1, verbose=0)
+    >>> teacher = GCMAEClassifier(GCMAETeacher, **given)
+    >>> distil = ("distil", TopologyDistillation(teacher))
+    >>> GCMAEClassifier(GCMAEStudent, **given, callbacks=[distil]).fit(X, y).classes_
+    array([0, 1])
+
     References
     ----------
     METHOD A.7-A.8, D6-D12, D18; https://arxiv.org/abs/2411.19230

@@ -54,6 +54,18 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         None without one, and where a state was loaded instead.
     history_ : skorch.History
         Of the pretraining.
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import (
+    ...     GCMAEClassifier, GCMAEPretraining, GCMAEStudent, SimulatedEEG
+    ... )
+    >>> X, y, subject = SimulatedEEG(n_subjects=2, n_trials=8).windows()
+    >>> given = dict(module__sfreq=100, batch_size=8, max_epochs=1, verbose=0)
+    >>> pretrain = ("pretrain", GCMAEPretraining(teacher=None, max_epochs=1))
+    >>> net = GCMAEClassifier(GCMAEStudent, **given, callbacks=[pretrain])
+    >>> net.fit(X, y, subjects=subject).predict_proba(X).shape
+    (16, 2)
     """
 
     def __init__(
