@@ -192,8 +192,9 @@ def rounding_floor(x):
     direction of an average reference, taken of float32 numbers, is not empty. Far below
     any signal but where the offset is thousands of times larger.
     """
-    size = np.sqrt(np.square(x, dtype=np.float64).mean(axis=(0, 2)).max())
-    return x.shape[1] / 4 * (np.finfo(x.dtype).eps * size) ** 2
+    # In double precision, but not of a copy of the recording.
+    powers = np.einsum("bnt,bnt->n", x, x, dtype=np.float64) / (len(x) * x.shape[2])
+    return x.shape[1] / 4 * np.finfo(x.dtype).eps ** 2 * powers.max()
 
 
 def without_rounding(covariance, floor):

@@ -318,7 +318,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         full[channels[flat], channels[flat]] = 0.0  # apply_whitening passes them on
         rows = channels[moving]
         mean = mean_covariance(covariances, self.metric, per_window)
-        floor = rounding_floor(block[:, moving])
+        floor = rounding_floor(block[:, moving] if flat.any() else block)
         full[np.ix_(rows, rows)] = without_rounding(mean, floor)
         shrinkage = self.shrinkage
         if shrinkage == "auto":

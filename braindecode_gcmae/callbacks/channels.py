@@ -8,7 +8,7 @@ from skorch.helper import SliceDataset
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from ..montage.recording import recording_info
+from ..montage.recording import recording_info, recording_rate
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import channel_names, check_rate, for_model
 
@@ -89,11 +89,7 @@ def _recordings(x: Dataset, rows: np.ndarray) -> list[tuple]:
         return _recordings(x.dataset, np.arange(len(x.dataset))[chosen][rows])
     if not hasattr(x, "datasets"):
         info = recording_info(x)
-        # A transform may resample what is read: datasets.ToMicrovolts says to what.
-        rate = getattr(getattr(x, "transform", None), "target_rate", None)
-        if rate is None and info is not None:
-            rate = info["sfreq"]
-        return [(None if info is None else info["ch_names"], rate)]
+        return [(None if info is None else info["ch_names"], recording_rate(x))]
     found, start = [], 0
     for part in x.datasets:
         inside = rows[(rows >= start) & (rows < start + len(part))] - start

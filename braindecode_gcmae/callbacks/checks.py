@@ -7,6 +7,7 @@ from skorch import NeuralNetRegressor
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..features.look import same_rate
 from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..pretraining import UnlabelledWindows
@@ -159,12 +160,17 @@ def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> Unlabelled
     ValueError
         If the models cannot see them.
     """
-    expected = {"n_times": model.n_times, "sfreq": model.sfreq}
+    if windows.sfreq is not None and not same_rate(windows.sfreq, model.sfreq):
+        raise ValueError(
+            f"unlabelled windows have sfreq {windows.sfreq}, the models expect "
+            f"{model.sfreq}"
+        )
+    expected = {"n_times": model.n_times}
     if not windows.mixed:
         expected["n_chans"] = model.n_chans
     for name, value in expected.items():
         given = getattr(windows, name)
-        if given is not None and not np.isclose(given, value):
+        if given != value:
             raise ValueError(
                 f"unlabelled windows have {name} {given}, the models expect {value}"
             )

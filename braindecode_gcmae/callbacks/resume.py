@@ -359,9 +359,10 @@ def _learnt(callback) -> dict:
 def _restore_learnt(callback, state: dict) -> None:
     """Put back what :func:`_learnt` took, and nothing else: a file is not trusted."""
     for name, value in state.items():
+        known = name in vars(callback) or not name.startswith("_")  # not "__dict__"
         if name == "lr_scheduler_":
             callback.lr_scheduler_.load_state_dict(value)
-        elif name.endswith("_") and not name.startswith("_") and _is_plain(value):
+        elif name.endswith("_") and known and _is_plain(value):
             setattr(callback, name, value)
         else:
             raise CheckpointError(f"{name!r} is nothing that a callback has learnt")

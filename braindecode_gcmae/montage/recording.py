@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["marked_bad", "other_than_eeg", "recording_info"]
+__all__ = ["marked_bad", "other_than_eeg", "recording_info", "recording_rate"]
 
 
 def recording_info(part):
@@ -12,6 +12,16 @@ def recording_info(part):
         if info is not None:
             return info
     return None
+
+
+def recording_rate(part) -> float | None:
+    """Sampling rate in Hz at which a recording's windows are read, if it is known."""
+    # A transform may resample what is read: datasets.ToMicrovolts says to what.
+    rate = getattr(getattr(part, "transform", None), "target_rate", None)
+    info = recording_info(part)
+    if rate is None and info is not None:
+        rate = info["sfreq"]
+    return None if rate is None else float(rate)
 
 
 def marked_bad(info, names) -> np.ndarray:

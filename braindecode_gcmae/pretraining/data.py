@@ -18,7 +18,12 @@ from ..features.look import check_windows
 from ..masking import counter_uniform
 from ..montage import MATCH_TOLERANCE, electrode_positions
 from ..montage.evidence import weigh
-from ..montage.recording import marked_bad, other_than_eeg, recording_info
+from ..montage.recording import (
+    marked_bad,
+    other_than_eeg,
+    recording_info,
+    recording_rate,
+)
 
 __all__ = [
     "CounterShuffle",
@@ -82,11 +87,7 @@ class _LazySource(_Source):
         self.dataset = dataset
         info = recording_info(dataset)
         self.channels = None if info is None else info["chs"]
-        # A transform may resample what is read: datasets.ToMicrovolts says to what.
-        rate = getattr(getattr(dataset, "transform", None), "target_rate", None)
-        if rate is None and info is not None:
-            rate = info["sfreq"]
-        self.sfreq = None if rate is None else float(rate)
+        self.sfreq = recording_rate(dataset)
         names = None if info is None else list(info["ch_names"])
         # Of what is marked bad, or is no EEG, nothing is read: a missing electrode.
         others = other_than_eeg(info, names or ())
@@ -319,15 +320,21 @@ def _montage(source) -> tuple:
 def _elsewhere(sources: list) -> bool:
     """Whether one name is at several places: free names of several caps."""
     caps = {id(s.channels): s.channels for s in sources if s.channels is not None}
-    first, *others = caps.values() or [()]
-    return any(are_apart(first, other) for other in others)
+    if len(caps) < 2:
+        return False
+    first, *others = (weigh(list(cap)).positions for cap in caps.values())
+    return any(_gap(first, other) > MATCH_TOLERANCE for other in others)
 
 
 def are_apart(first: list, second: list) -> bool:
     """Whether, of channels of the same names, some are known to be elsewhere."""
     here, there = weigh(list(first)).positions, weigh(list(second)).positions
-    gaps = np.linalg.norm(here - there, axis=1)  # NaN, hence False: unknown
-    return bool((gaps > MATCH_TOLERANCE).any())
+    return _gap(here, there) > MATCH_TOLERANCE
+
+
+def _gap(here: np.ndarray, there: np.ndarray) -> float:
+    """Largest distance in metres between places (N, 3) that both are known."""
+    return float(np.nan_to_num(np.linalg.norm(here - there, axis=1)).max())
 
 
 def collate_windows(items: list) -> tuple[dict, torch.Tensor]:

@@ -414,7 +414,7 @@ def test_a_resumed_pretraining_still_has_its_teacher_and_history(
     assert len(after.history_) == 2
 
 
-@pytest.mark.parametrize("name", ["dirname", "_private_", "f_params"])
+@pytest.mark.parametrize("name", ["dirname", "_private_", "f_params", "__dict__"])
 def test_a_file_sets_nothing_of_a_callback_but_what_it_learnt(tmp_path, name):
     from skorch.callbacks import Checkpoint
 
@@ -431,3 +431,24 @@ def test_a_file_sets_nothing_of_a_callback_but_what_it_learnt(tmp_path, name):
     with pytest.raises(CheckpointError, match=f"'{name}' is nothing"):
         quietly(fit, net(max_epochs=2))
     assert not (tmp_path / "victim").exists()
+
+
+def test_what_a_callback_learnt_under_a_private_name_is_restored(tmp_path):
+    from skorch.callbacks import Callback
+
+    class Counts(Callback):
+        def initialize(self):
+            self._epochs_ = 0
+            return self
+
+        def on_epoch_end(self, net, **kwargs):
+            self._epochs_ += 1
+
+    def run(max_epochs):
+        counts = Counts()
+        callbacks = [("resume", ResumableCheckpoint(tmp_path)), ("counts", counts)]
+        net = quietly(fit, classifier(callbacks=callbacks, max_epochs=max_epochs))
+        return dict(net.callbacks_)["counts"]._epochs_
+
+    assert run(2) == 2
+    assert run(3) == 3

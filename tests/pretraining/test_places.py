@@ -5,8 +5,17 @@ import numpy as np
 import pytest
 from braindecode.datasets import BaseConcatDataset
 
+from braindecode_gcmae.callbacks.checks import check_unlabelled
 from braindecode_gcmae.pretraining import UnlabelledWindows
-from tests.tiny import NAMES, SFREQ, pretrainer, quietly, windowed, windows
+from tests.tiny import (
+    NAMES,
+    SFREQ,
+    pretrainer,
+    quietly,
+    student,
+    windowed,
+    windows,
+)
 
 FREE = [f"Ch{i}" for i in range(len(NAMES))]
 ELSEWHERE = ["O1", "O2", "P7", "P8", "Oz", "POz"]
@@ -66,3 +75,12 @@ def test_a_rate_that_was_rounded_is_the_same_rate():
 
 def test_a_seed_may_be_an_integer_of_numpy():
     quietly(pretrainer(seed=np.int64(3), max_epochs=1).fit, windows(8))
+
+
+def test_unlabelled_windows_of_a_rounded_rate_are_taken():
+    info = mne.create_info(NAMES, 512 / 3, "eeg").set_montage("standard_1020")
+    cut = mne.EpochsArray(1e-6 * windows(8), info, verbose=False)
+    seen = check_unlabelled(UnlabelledWindows(cut), student(sfreq=170.67))
+    assert len(seen) == 8
+    with pytest.raises(ValueError, match="have sfreq 170.6.*expect 171"):
+        check_unlabelled(UnlabelledWindows(cut), student(sfreq=171.0))
