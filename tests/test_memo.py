@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from braindecode_gcmae.features import Memo
+from braindecode_gcmae.features import Electrodes, Memo
 from braindecode_gcmae.features.electrodes import data_mask
 from tests.tiny import FEW, student, windows
 
@@ -55,6 +55,63 @@ def test_nothing_is_kept_where_it_would_be_wrong():
         calls = function.calls
         memo(function, nan)
     assert function.calls == calls + 1
+
+
+def located(network, x):
+    return network.locate(x)[1]
+
+
+def test_a_montage_with_all_its_data_is_one_object_until_it_changes():
+    network = student().eval().network
+    with torch.no_grad():
+        first = located(network, X)
+        assert located(network, X + 1) is first
+        assert located(network, X[:2]).present.shape == (2, len(FEW))
+        for tensor in (network.positions, network.basis):
+            before = located(network, X)
+            tensor.data.mul_(1.01)  # leaves the version as it is
+            after = located(network, X)
+            assert after is not before
+            assert torch.equal(after.positions[0], network.positions)
+            assert torch.equal(after.basis[0], network.basis)
+    assert located(network, X) is not located(network, X)  # a gradient is wanted
+
+
+def test_all_true_masks_and_no_mask_are_the_same_montage():
+    network = student().eval().network
+    everywhere = torch.ones(X.shape[:2], dtype=torch.bool)
+    with torch.no_grad():
+        whole = located(network, X)
+        assert network.locate(X, ch_mask=everywhere)[1] is whole
+        everywhere[1, 0] = False
+        assert not network.locate(X, ch_mask=everywhere)[1].present[1, 0]
+        assert located(network, X[:0]).present.shape == (0, len(FEW))
+
+
+def test_electrodes_with_missing_ones_are_known_by_their_contents():
+    network, memo = student().eval().network, Memo()
+    lost = X.clone()
+    lost[0, 1] = float("nan")
+
+    def count(electrodes: Electrodes):
+        return electrodes.present.sum()
+
+    with torch.no_grad():
+        electrodes = located(network, lost)
+        n_present = memo(count, electrodes)
+        assert memo(count, located(network, lost)) is n_present
+        electrodes.present[0, 0] = False  # the same object, other contents
+        assert memo(count, electrodes) == n_present - 1
+        assert memo(count, located(network, X)) == n_present + 1
+
+
+def test_numbers_are_sources_too():
+    memo = Memo()
+    with torch.no_grad():
+        x = torch.ones(2)
+        assert memo(torch.mul, x, 2).tolist() == [2, 2]
+        assert memo(torch.mul, x, 3).tolist() == [3, 3]
+        assert memo(torch.mul, x, 3) is memo.kept[1]
 
 
 def test_what_is_kept_follows_neither_copies_nor_pickles():

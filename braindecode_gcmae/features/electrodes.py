@@ -24,10 +24,10 @@ class Electrodes(NamedTuple):
         True = a node with data. An existing node without data is a *missing
         electrode*.
     whole : Tensor, optional
-        The mask ``present``, if it was looked at and is true throughout. In inference
-        the time of a window is the number of its operations, and such a mask needs
-        none. A mask that takes the place of ``present`` is another tensor, so this
-        never outlives it.
+        The mask ``present``, if it was looked at and is true throughout, as is then
+        ``exists``. In inference the time of a window is the number of its operations,
+        and such a mask needs none. A mask that takes the place of ``present`` is
+        another tensor, so this never outlives it.
     """
 
     positions: Tensor

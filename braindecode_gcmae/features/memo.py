@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .electrodes import Electrodes, data_mask
+
 __all__ = ["Memo", "may_look"]
 
 
@@ -18,6 +20,10 @@ class Memo:
     Nothing is kept where a gradient is wanted, while a graph is captured, on other
     devices (a comparison would wait for them), or for large values.
 
+    A source may also be :class:`~braindecode_gcmae.features.Electrodes`. Those that a
+    model keeps (``whole``) were compared when they were found, and are known by being
+    the same object. Anything else (a number, a dtype) is compared by ``==``.
+
     Parameters
     ----------
     largest : int
@@ -28,7 +34,7 @@ class Memo:
         self.largest = largest
         self.kept: tuple = ()
 
-    def __call__(self, function: Callable, *sources: Tensor):
+    def __call__(self, function: Callable, *sources):
         """``function(*sources)``, or what it was for these contents."""
         if not _comparable(sources, self.largest):
             return function(*sources)
@@ -36,7 +42,7 @@ class Memo:
         if kept and all(map(_same, sources, kept[0])):
             return kept[1]
         value = function(*sources)
-        self.kept = ([source.clone() for source in sources], value)
+        self.kept = ([_copy(source) for source in sources], value)
         return value
 
     # What was kept is no state: copies and pickles start empty.
@@ -47,8 +53,22 @@ class Memo:
         return type(self), (self.largest,)
 
 
-def _same(now: Tensor, then: Tensor) -> bool:
-    return now.dtype == then.dtype and torch.equal(now, then)
+def _copy(source):
+    if isinstance(source, Tensor):
+        return source.clone()
+    if isinstance(source, Electrodes) and data_mask(source) is not None:
+        return Electrodes(*(tensor.clone() for tensor in source[:4]))
+    return source
+
+
+def _same(now, then) -> bool:
+    if now is then:  # of tensors, what is kept is a copy
+        return True
+    if isinstance(now, Electrodes):
+        return all(map(_same, now[:4], then[:4]))
+    if isinstance(now, Tensor):
+        return now.dtype == then.dtype and torch.equal(now, then)
+    return now == then
 
 
 def may_look(*tensors: Tensor) -> bool:
@@ -65,13 +85,18 @@ def may_look(*tensors: Tensor) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
     ):
         return False
-    # Subclasses (fake tensors, for one) have no contents.
-    return all(
-        type(tensor) in (Tensor, torch.nn.Parameter) and tensor.is_cpu
-        for tensor in tensors
-    )
+    for tensor in tensors:  # subclasses (fake tensors, for one) have no contents
+        if type(tensor) not in (Tensor, torch.nn.Parameter) or not tensor.is_cpu:
+            return False
+    return True
 
 
-def _comparable(sources: tuple[Tensor, ...], largest: int) -> bool:
+def _comparable(sources: tuple, largest: int) -> bool:
     """Whether contents may be compared here, and it pays."""
-    return may_look(*sources) and sum(map(Tensor.numel, sources)) <= largest
+    tensors: list[Tensor] = []
+    for source in sources:
+        if isinstance(source, Tensor):
+            tensors.append(source)
+        elif isinstance(source, Electrodes) and data_mask(source) is not None:
+            tensors.extend(source[:4])
+    return may_look(*tensors) and sum(map(Tensor.numel, tensors)) <= largest

@@ -36,9 +36,22 @@ def band_rows(
     return rows, rows.square().sum(-1)
 
 
+def cosines(rows: Tensor, total: Tensor) -> Tensor:
+    """Of the angles between rows (B, N, M) of squared lengths (B, N): (B, N, N)."""
+    unit = rows * total.clamp_min(1e-12).rsqrt().unsqueeze(-1)
+    return unit @ unit.transpose(-1, -2)
+
+
 def log_powers(total: Tensor, n_segments: int, present: Tensor | None) -> Tensor:
     """Log power of the band from squared lengths (B, N); 0 where there are no data."""
     return with_data(log_power(total / n_segments), present)
+
+
+def with_diagonal(matrices: Tensor, diagonals: Tensor) -> Tensor:
+    """Matrices (B, N, N) with other diagonals (B, N)."""
+    n = diagonals.shape[1]
+    own = torch.eye(n, dtype=torch.bool, device=diagonals.device)
+    return torch.where(own, diagonals.unsqueeze(-1), matrices)
 
 
 def signed_topology(
@@ -75,9 +88,7 @@ def signed_topology(
     Barachant et al. (2012), https://doi.org/10.1109/TBME.2011.2172210
     """
     rows, total = band_rows(observed, amplitude, present)
-    rows = rows * total.clamp_min(1e-12).rsqrt().unsqueeze(-1)
-    off = 1 - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    correlation = rows @ rows.transpose(-1, -2) * off
+    correlation = with_diagonal(cosines(rows, total), torch.zeros_like(total))
     return correlation, log_powers(total, observed.shape[3], present)
 
 
@@ -163,8 +174,9 @@ class SecondMoments(nn.Module):
     def moments(self, observed: Tensor, electrodes: Electrodes) -> Tensor:
         """The same, outside of autocast."""
         present = data_mask(electrodes)
-        topology, power = signed_topology(observed, self.amplitude, present)
+        rows, total = band_rows(observed, self.amplitude, present)
+        power = log_powers(total, observed.shape[3], present)
         loudness = 0.5 * self.norm(power.unsqueeze(-1)).squeeze(-1)
-        topology = topology + torch.diag_embed(with_data(loudness, present))
+        topology = with_diagonal(cosines(rows, total), with_data(loudness, present))
         moments = position_moments(topology, electrodes.basis, present)
         return moments_unit() * moments

@@ -62,6 +62,10 @@ def graph_filters(mixing: Tensor, basis: Tensor, present: Tensor) -> Tensor:
     return rows * (norm + 1e-6).rsqrt()
 
 
+def _filters_at(mixing: Tensor, electrodes: Electrodes) -> Tensor:
+    return graph_filters(mixing, electrodes.basis, electrodes.present)
+
+
 class FeatureNorm(nn.Module):
     """Standardises node features with statistics of the training data.
 
@@ -285,7 +289,7 @@ class TemporalFeatures(nn.Module):
         if torch.jit.is_scripting():
             filters = graph_filters(self.mixing, basis, present)
         else:
-            filters = self._memo_filters(graph_filters, self.mixing, basis, present)
+            filters = self._memo_filters(_filters_at, self.mixing, electrodes)
         return filters
 
     def forward(self, observed: Tensor, electrodes: Electrodes) -> Tensor:

@@ -240,4 +240,5 @@ class WelchSpectrum(nn.Module):
         # One plain product: batched products copy overlapping segments slowly.
         coefficients = segments.flatten(0, 2) @ self.operator
         coefficients = coefficients.reshape(b, n, n_segments, 2, self.n_freqs)
-        return coefficients.transpose(2, 3)
+        # In one piece, once for all that read them row by row.
+        return coefficients.transpose(2, 3).contiguous()

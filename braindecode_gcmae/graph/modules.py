@@ -124,24 +124,26 @@ def unmeasured_edges(
     exists: Tensor,
     present: Tensor,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """What a :class:`MixedGraph` knows without its window.
 
     Returns
     -------
     fixed : Tensor, shape (B, N, N)
         The geometric and the learned graph, mixed.
-    weight : Tensor, scalar
-        Share of the functional graph.
-    pairs : Tensor of bool, shape (B, N, N)
-        Where the functional graph may have edges.
+    weight : Tensor, shape (B, N, N)
+        Share of the functional graph where it may have edges, else 0.
     """
     shares = torch.softmax(mixture, 0)
     fixed = shares[0] * geometric_adjacency(positions, scale=scale)
     fixed = fixed + shares[2] * learned_adjacency(embed, bias, basis)
     off = ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
     pairs = present.unsqueeze(-1) & present.unsqueeze(-2) & off
-    return among(fixed, exists), shares[1], pairs
+    return among(fixed, exists), torch.where(pairs, shares[1], 0.0)
+
+
+def _unmeasured_at(mixture, embed, bias, electrodes: Electrodes, *, scale: float):
+    return unmeasured_edges(mixture, embed, bias, *electrodes[:4], scale)
 
 
 class MixedGraph(nn.Module):
@@ -166,32 +168,26 @@ class MixedGraph(nn.Module):
         """Adjacency (B, N, N)."""
         learned = self.parts[2]
         embed, bias = learned.embed.weight, learned.bias
-        positions, basis = electrodes.positions, electrodes.basis
-        exists, present = electrodes.exists, electrodes.present
         if torch.jit.is_scripting():
-            fixed, weight, pairs = unmeasured_edges(
+            fixed, weight = unmeasured_edges(
                 self.mixture,
                 embed,
                 bias,
-                positions,
-                basis,
-                exists,
-                present,
+                electrodes.positions,
+                electrodes.basis,
+                electrodes.exists,
+                electrodes.present,
                 self.scale,
             )
         else:
-            fixed, weight, pairs = self._memo(
-                partial(unmeasured_edges, scale=self.scale),
+            fixed, weight = self._memo(
+                partial(_unmeasured_at, scale=self.scale),
                 self.mixture,
                 embed,
                 bias,
-                positions,
-                basis,
-                exists,
-                present,
+                electrodes,
             )
-        functional = row_correlation(features).abs()
-        return fixed + weight * torch.where(pairs, functional, 0.0)
+        return fixed + weight * row_correlation(features).abs()
 
 
 class FreeGraph(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..encoders import Dropout, build_encoder
 from ..features import Electrodes, FeatureNorm, SecondMoments, spherical_harmonics
 from ..features.electrodes import data_mask
-from ..features.memo import may_look
+from ..features.memo import Memo, may_look
 from ..features.nodes import with_data
 from ..features.precision import in_full_precision
 from ..graph import FreeGraph
@@ -95,6 +95,7 @@ class ElectrodeGraphNetwork(nn.Module):
         self.register_buffer("positions", positions, persistent=False)
         basis = spherical_harmonics(positions, position_degree)
         self.register_buffer("basis", basis, persistent=False)
+        self._memo = Memo()
 
         self.features = features(sfreq, n_times, n_basis, **feature_arguments)
         self.norm = FeatureNorm(self.features.n_features)
@@ -150,8 +151,6 @@ class ElectrodeGraphNetwork(nn.Module):
                 f"samples and needs {self.shortest}"
             )
         x = x.to(self.positions.dtype)
-        # Also false for NaN. Powers of larger values would overflow.
-        real = (x.abs() < 1e12).all(-1)
         if ch_mask is not None:
             if ch_mask.shape != x.shape[:2]:
                 raise ValueError(
@@ -159,30 +158,46 @@ class ElectrodeGraphNetwork(nn.Module):
                     f"{list(x.shape)}, got {list(ch_mask.shape)}"
                 )
             ch_mask = ch_mask.to(torch.bool)
-            real = real & ch_mask
-        if pos is None:
-            x, real, positions, exists = self._by_row(x, real, ch_mask)
-        else:
-            x, real, positions, exists = self._by_position(x, real, pos, ch_mask)
-        if pos is None or self.selects:
+        if pos is not None:
+            x, real, positions, exists = self._by_position(x, pos, ch_mask)
             basis = self.basis.unsqueeze(0)
+            if not self.selects:
+                basis = spherical_harmonics(positions, self.position_degree)
         else:
-            basis = spherical_harmonics(positions, self.position_degree)
+            x, ch_mask = self._by_row(x, ch_mask)
+            whole: Electrodes | None = None
+            if not torch.jit.is_scripting():
+                whole = self._whole(x, ch_mask)
+            if whole is not None:
+                return x, whole
+            positions, basis = self.positions.unsqueeze(0), self.basis.unsqueeze(0)
+            real = _with_data(x, ch_mask)
+            exists = torch.ones_like(real)
+            if ch_mask is not None:
+                exists = ch_mask | _has_place(positions)
         real = real & exists
-        whole: Tensor | None = None
-        if not torch.jit.is_scripting() and _all_seen(real):
-            whole = real
-        else:
-            x = torch.where(real.unsqueeze(-1), x, 0.0)
-        return x, Electrodes(positions, basis, exists, real, whole)
+        x = torch.where(real.unsqueeze(-1), x, 0.0)
+        return x, Electrodes(positions, basis, exists, real)
+
+    @torch.jit.unused
+    def _whole(self, x: Tensor, ch_mask: Tensor | None) -> Electrodes | None:
+        """The electrodes, one object for one montage, if all are known to have data.
+
+        Only where a look is free (:func:`~braindecode_gcmae.features.memo.may_look`).
+        """
+        if not (may_look(x) and len(x) and (ch_mask is None or bool(ch_mask.all()))):
+            return None
+        if not bool(_is_data(x.abs().amax())):
+            return None
+        return self._memo(_whole_cap, self.positions, self.basis, len(x))
 
     def _by_row(
-        self, x: Tensor, real: Tensor, ch_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, x: Tensor, ch_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         n_given = x.shape[1]
         if n_given == self.n_chans:
             if self.selects:
-                x, real = x[:, self.rows], real[:, self.rows]
+                x = x[:, self.rows]
                 if ch_mask is not None:
                     ch_mask = ch_mask[:, self.rows]
         elif n_given != self.n_nodes:
@@ -191,14 +206,10 @@ class ElectrodeGraphNetwork(nn.Module):
                 f"chs_info / ch_names, or just the {self.n_nodes} electrodes, in "
                 "that order"
             )
-        positions = self.positions.unsqueeze(0)
-        exists = torch.ones_like(real)
-        if ch_mask is not None:
-            exists = ch_mask | _has_place(positions)
-        return x, real, positions, exists
+        return x, ch_mask
 
     def _by_position(
-        self, x: Tensor, real: Tensor, pos: Tensor, ch_mask: Tensor | None
+        self, x: Tensor, pos: Tensor, ch_mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pos = pos.to(x.dtype)
         if pos.dim() == 2:
@@ -208,7 +219,7 @@ class ElectrodeGraphNetwork(nn.Module):
                 f"pos must be (batch, channels, 3) metres for windows of shape "
                 f"{list(x.shape)}, got {list(pos.shape)}"
             )
-        placed = _has_place(pos)
+        placed, real = _has_place(pos), _with_data(x, ch_mask)
         if not self.selects:
             exists = real | placed if ch_mask is None else ch_mask | placed
             unknown = torch.full_like(pos, float("nan"))
@@ -349,10 +360,21 @@ class ElectrodeGraphNetwork(nn.Module):
         return observed.gather(3, index.expand(-1, n, two, -1, n_freqs))
 
 
-@torch.jit.unused
-def _all_seen(mask: Tensor) -> bool:
-    """Whether a mask is known to be true throughout: only where a look is free."""
-    return may_look(mask) and bool(mask.all())
+def _whole_cap(positions: Tensor, basis: Tensor, n_windows: int) -> Electrodes:
+    """A montage (N, 3), (N, L) of which every window has data everywhere."""
+    seen = torch.ones(n_windows, len(positions), dtype=torch.bool)
+    return Electrodes(positions.unsqueeze(0), basis.unsqueeze(0), seen, seen, seen)
+
+
+def _is_data(magnitude: Tensor) -> Tensor:
+    """Not NaN, and not so large (in µV) that its power would overflow."""
+    return magnitude < 1e12
+
+
+def _with_data(x: Tensor, ch_mask: Tensor | None) -> Tensor:
+    """Which channels of windows (B, C, T) have data, (B, C)."""
+    real = _is_data(x.abs()).all(-1)
+    return real if ch_mask is None else real & ch_mask
 
 
 def _has_place(positions: Tensor) -> Tensor:

@@ -15,6 +15,10 @@ def position_weights(basis: Tensor, exists: Tensor) -> Tensor:
     return (basis * there / n_nodes).transpose(1, 2)
 
 
+def _weights_at(electrodes: Electrodes) -> Tensor:
+    return position_weights(electrodes.basis, electrodes.exists)
+
+
 class PositionReadout(nn.Module):
     r"""Moments of the node embeddings over the head.
 
@@ -39,7 +43,7 @@ class PositionReadout(nn.Module):
         if torch.jit.is_scripting():
             weights = position_weights(basis, exists)
         else:
-            weights = self._memo(position_weights, basis, exists)
+            weights = self._memo(_weights_at, electrodes)
         return (weights.to(h.dtype) @ h).flatten(1)
 
 
