@@ -26,6 +26,7 @@ from braindecode_gcmae.alignment import (
     window_covariances,
 )
 from braindecode_gcmae.alignment.columns import SUBJECT_COLUMNS
+from braindecode_gcmae.alignment.formulas import stored_steps
 from tests.tiny import windowed
 
 SFREQ = 100.0
@@ -1070,3 +1071,107 @@ def test_files_of_one_person_are_recordings_where_nothing_else_tells():
         x = np.stack([part[i][0] for i in range(len(part))])
         x = x - x.mean(-1, keepdims=True)
         assert np.sqrt(np.square(x).mean()) == pytest.approx(10, rel=1e-3)
+
+
+def egi_part():
+    """Epochs of part of a net of 256: the names alone would be those of 128."""
+    net = mne.channels.make_standard_montage("GSN-HydroCel-256")
+    names = [name for name in net.ch_names if int(name[1:]) < 129]
+    x = recording(3, n_windows=6, n_chans=len(names))
+    info = mne.create_info(names, SFREQ, "eeg")
+    info.set_montage(net)
+    return mne.EpochsArray(1e-6 * x, info, verbose="error")
+
+
+def test_the_electrodes_that_are_kept_are_those_that_a_model_takes():
+    from braindecode_gcmae.montage import match_electrodes
+
+    epochs, wanted = egi_part(), ["C3", "Fz"]
+    rows = sorted(match_electrodes(wanted, epochs.info["chs"]))
+    assert rows != sorted(match_electrodes(wanted, epochs.ch_names))
+    alone = epochs.copy().pick([epochs.ch_names[row] for row in rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = RecordingAlignment(electrodes=wanted).transform(epochs).get_data()
+        few = RecordingAlignment().transform(alone).get_data()
+    np.testing.assert_array_equal(whole[:, rows], few)
+
+
+def stored(x, step):
+    """Numbers of a file that holds integers."""
+    return step * np.rint(x / step)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 1.0])
+def test_what_an_average_reference_removed_stays_away_in_files_of_integers(step):
+    x = recording(0, n_windows=20, n_chans=16)
+    x = stored(x - x.mean(1, keepdims=True), step)
+    out = RecordingAlignment().transform(x)
+    assert common_mode(out) < 0.1
+    stream = StreamingAlignment().update(x)
+    assert common_mode(stream.transform(x)) < 0.1
+
+
+def test_a_channel_that_the_kept_ones_explain_but_for_its_step_comes_out_missing():
+    x = recording(0, n_windows=40, n_chans=6)
+    x = stored(x - x.mean(1, keepdims=True), 0.1)
+    with pytest.warns(UserWarning, match="sums of the electrodes"):
+        out = RecordingAlignment(electrodes=range(5)).transform(x)
+    assert np.isnan(out[:, 5]).all() and np.isfinite(out[:, :5]).all()
+
+
+def test_integers_without_an_empty_direction_are_aligned_as_what_they_stand_for():
+    x = recording(0)
+    whole, rounded = (RecordingAlignment().transform(y) for y in (x, stored(x, 0.01)))
+    assert np.abs(whole - rounded).max() < 1e-2 * whole.std()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_only_stored_integers_have_a_step(dtype):
+    x = recording(0).astype(dtype)
+    assert not stored_steps(x).any()
+    assert not stored_steps(1000 + x).any()
+    few = np.sign(x)  # two values are multiples of anything
+    assert not stored_steps(few).any()
+    x[:, 1:3] = stored(x[:, 1:3].astype(float), 0.25)
+    np.testing.assert_allclose(stored_steps(x), [0, 0.25, 0.25, 0, 0], rtol=1e-5)
+
+
+def test_one_window_that_carries_a_channel_is_said_to_make_the_others_small():
+    x = recording(0, n_windows=20)
+    x[7, 1] *= 300
+    with pytest.warns(UserWarning, match=r"\['channel 1'\] move in one window of 20"):
+        RecordingAlignment().transform(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RecordingAlignment().transform(np.delete(x, 7, axis=0))
+
+
+def test_a_stream_says_that_an_artefact_was_taken_in():
+    x = recording(0, n_windows=20)
+    stream = StreamingAlignment().update(x)
+    with pytest.warns(UserWarning, match=r"channels \[2\] move by more than 32 times"):
+        stream.update(x[0] * np.array([1, 1, 300, 1, 1])[:, None])
+
+
+def test_what_holds_no_windows_is_refused_by_its_type():
+    info = mne.create_info(["C3", "C4"], SFREQ, "eeg")
+    raw = mne.io.RawArray(np.zeros((2, 500)), info, verbose=False)
+    evoked = mne.EvokedArray(np.zeros((2, 50)), info)
+    for what in (raw, evoked):
+        with pytest.raises(TypeError, match=f"a {type(what).__name__} is none"):
+            RecordingAlignment().transform(what)
+
+
+def test_epochs_keep_their_annotations_and_their_baseline():
+    info = mne.create_info(["C3", "Cz", "C4"], SFREQ, "eeg")
+    signal = 1e-6 * np.concatenate(list(recording(0, n_chans=3)), axis=1)
+    raw = mne.io.RawArray(signal, info, verbose=False)
+    raw.set_annotations(mne.Annotations([0.5], [0.2], ["blink"]))
+    epochs = mne.make_fixed_length_epochs(raw, 2.0, preload=True, verbose=False)
+    epochs.apply_baseline((None, 0.5), verbose=False)
+    out = RecordingAlignment().transform(epochs)
+    assert out.baseline == epochs.baseline
+    assert out.get_annotations_per_epoch() == epochs.get_annotations_per_epoch()
+    before = epochs.time_as_index([0.5])[0] + 1
+    assert np.abs(out.get_data()[..., :before].mean(-1)).max() < 1e-12

@@ -121,7 +121,8 @@ def map_epochs(epochs, align, *, keep_bads):
     ----------
     epochs : mne.Epochs
     align : callable
-        Of windows (B, N, T) in volts, names and Hz; channels marked bad are NaN.
+        Of windows (B, N, T) in volts, their ``chs_info`` and Hz; channels marked bad
+        are NaN.
     keep_bads : bool
         Whether these come out as they came, instead of as NaN.
 
@@ -151,11 +152,12 @@ def map_epochs(epochs, align, *, keep_bads):
         raise ValueError("these Epochs have no good EEG channel to align")
     windows = as_windows(data[:, picks])
     windows[:, bad] = np.nan  # what is missing takes no part in the whitening
-    aligned = align(windows, names, epochs.info["sfreq"])
+    channels = [epochs.info["chs"][i] for i in picks]
+    aligned = align(windows, channels, epochs.info["sfreq"])
     if keep_bads:
         aligned[:, bad] = data[:, picks[bad]]
     data[:, picks] = aligned
-    return mne.EpochsArray(
+    out = mne.EpochsArray(
         data,
         epochs.info,
         events=epochs.events,
@@ -168,6 +170,10 @@ def map_epochs(epochs, align, *, keep_bads):
         on_missing="ignore",  # a fold may have no window of some class
         verbose="error",
     )
+    out.baseline = epochs.baseline  # a mean of zero stays one
+    if epochs.annotations is not None:
+        out.set_annotations(epochs.annotations, on_missing="ignore")
+    return out
 
 
 class _AlignedWindow:
@@ -197,17 +203,18 @@ def without(x, left_out):
     return np.where(left_out[:, None], nothing, x) if left_out.any() else x
 
 
-def _names_of_recording(parts, n_chans):
-    """Channel names that all parts of a recording share, None without any."""
-    known = {tuple(info["ch_names"]) for p in parts if (info := recording_info(p))}
+def _channels_of_recording(parts, n_chans):
+    """``chs_info`` whose names all parts of a recording share, None without any."""
+    infos = [info for part in parts if (info := recording_info(part))]
+    known = {tuple(info["ch_names"]) for info in infos}
     if len(known) > 1:
         first, second = sorted(known)[:2]
         raise ValueError(
             f"parts of one recording have different channels, {list(first)} and "
             f"{list(second)}: name in groups_from what tells the recordings apart"
         )
-    names = known.pop() if known else ()
-    return list(names) if len(names) == n_chans else None
+    channels = list(infos[0]["chs"]) if infos else []
+    return channels if len(channels) == n_chans else None
 
 
 def map_dataset(dataset, groups, find_map, *, keep_bads):
@@ -219,8 +226,8 @@ def map_dataset(dataset, groups, find_map, *, keep_bads):
     groups : array (n_datasets,) or (n_datasets, k), optional
         Which recording each of its parts belongs to. Default each to its own.
     find_map : callable
-        Of windows (B, N, T), their label and the names of their channels, if known;
-        channels that are bad or no EEG are NaN. Returns a ``ChannelMap``.
+        Of windows (B, N, T), their label and the ``chs_info`` of their channels, if
+        known; channels that are bad or no EEG are NaN. Returns a ``ChannelMap``.
     keep_bads : bool
         Whether channels marked bad come out as they came, instead of as NaN.
 
@@ -243,14 +250,15 @@ def map_dataset(dataset, groups, find_map, *, keep_bads):
     for label, rows in split_recordings(groups, len(parts), "part"):
         members = [parts[r] for r in rows]
         n_chans = len(members[0][0][0])
-        names = _names_of_recording(members, n_chans)
+        channels = _channels_of_recording(members, n_chans)
+        names = None if channels is None else [c["ch_name"] for c in channels]
         masks = [_masks(part, names, n_chans) for part in members]
         windows = [
             without(np.asarray(part[i][0]), bad | other)
             for part, (bad, other) in zip(members, masks, strict=True)
             for i in range(len(part))
         ]
-        found = find_map(as_windows(np.stack(windows)), label, names)
+        found = find_map(as_windows(np.stack(windows)), label, channels)
         for row, (bad, other) in zip(rows, masks, strict=True):
             aligned[row].transform = _AlignedWindow(
                 parts[row].transform,

@@ -1,5 +1,7 @@
 """Alignment of a recording that is still running."""
 
+import warnings
+
 import numpy as np
 
 from braindecode_gcmae.alignment.formulas import (
@@ -12,6 +14,8 @@ from braindecode_gcmae.alignment.formulas import (
     without_rounding,
 )
 
+_ARTEFACT = 1e3  # times the variance so far, 32 times the amplitude
+_KNOWN_AFTER = 10  # windows
 _LEAST = 1e-3  # eigenvalue of a correlation matrix that is put together from pairs
 
 
@@ -106,6 +110,7 @@ class StreamingAlignment:
         self._floor = max(self._floor, rounding_floor(filled))
         covariances = window_covariances(filled, **options)
         for covariance, here in zip(covariances, present, strict=True):
+            self._warn_of_artefact(np.diag(covariance))
             both = np.outer(here, here)
             self._counts = self._counts + both
             span = np.clip(self._counts, 1, self.memory)
@@ -118,6 +123,18 @@ class StreamingAlignment:
             if here.any():
                 self._samples += degrees_of_freedom(windows.shape[-1], **options)
         return self
+
+    def _warn_of_artefact(self, variance):
+        """Say that one window will make all others small."""
+        usual = np.diag(self._covariance)
+        loud = (usual > 0) & (variance > _ARTEFACT * usual)
+        if self._windows >= _KNOWN_AFTER and loud.any():
+            warnings.warn(
+                f"channels {np.flatnonzero(loud).tolist()} move by more than "
+                f"{_ARTEFACT**0.5:.0f} times what they did: their mean will not forget "
+                "this window soon. Give update() no artefacts, or set memory=",
+                stacklevel=3,
+            )
 
     def transform(self, window):
         """Whiten a window (N, T), or several (B, N, T), by what has been seen so far.

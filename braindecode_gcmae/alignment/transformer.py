@@ -2,6 +2,7 @@
 
 import warnings
 
+import mne
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.metadata_routing import UNUSED
@@ -16,6 +17,7 @@ from braindecode_gcmae.alignment.containers import (
 from braindecode_gcmae.alignment.formulas import (
     apply_whitening,
     automatic_shrinkage,
+    carried_by_one,
     check_options,
     degrees_of_freedom,
     explained_channels,
@@ -26,6 +28,7 @@ from braindecode_gcmae.alignment.formulas import (
     without_rounding,
 )
 from braindecode_gcmae.montage import canonical_name, match_electrodes
+from braindecode_gcmae.montage.evidence import name_of
 
 
 class ChannelMap:
@@ -185,8 +188,13 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             If ``X`` is nothing that holds windows.
         """
         self._check_options()
-        if hasattr(X, "get_data") and hasattr(X, "info"):
+        if isinstance(X, mne.BaseEpochs):
             return self._epochs(X, groups)
+        if hasattr(X, "info"):  # Raw, Evoked, ...
+            raise TypeError(
+                f"windows are aligned, a {type(X).__name__} is none: cut it, e.g. with "
+                "mne.make_fixed_length_epochs(raw, duration=2.0)"
+            )
         if hasattr(X, "datasets") and hasattr(X, "description"):
             _no_groups(groups, "a braindecode dataset has them in its descriptions")
             return self._dataset(X)
@@ -238,23 +246,23 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
                 "the mean of the parts"
             )
 
-    def _kept(self, names):
+    def _kept(self, channels):
         """Rows of ``electrodes`` as a mask, None if there are none."""
         if self.electrodes is None:
             return None
         rows = list(self.electrodes)
         if any(isinstance(row, str) for row in rows):
-            rows = match_electrodes(rows, names)
-        kept = np.zeros(len(names), bool)
+            rows = match_electrodes(rows, channels)  # as a model with these channels
+        kept = np.zeros(len(channels), bool)
         kept[rows] = True
         return kept
 
-    def _array(self, x, groups, scale, sfreq, names=None):
-        names = self._channel_names(x.shape[1]) if names is None else names
+    def _array(self, x, groups, scale, sfreq, channels=None):
+        channels = self._channel_names(x.shape[1]) if channels is None else channels
         out = np.empty_like(x)
         for label, rows in split_recordings(groups, len(x)):
             part = x[rows]
-            out[rows] = self._map(part, scale, sfreq, names, label)(part)
+            out[rows] = self._map(part, scale, sfreq, channels, label)(part)
         return out
 
     def _channel_names(self, n_chans):
@@ -267,10 +275,11 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             )
         return list(self.ch_names)
 
-    def _map(self, x, scale, sfreq, names, label):
+    def _map(self, x, scale, sfreq, channels, label):
         """Return the map of one recording (B, N, T)."""
+        names = [name_of(channel) for channel in channels]
         found = self._plain_map(x, scale, sfreq, names, label)
-        kept = self._kept(names)
+        kept = self._kept(channels)
         if kept is None or kept.all():
             return found
         own = [name for name, keep in zip(names, kept, strict=True) if keep]
@@ -309,6 +318,13 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         if flat.all():
             raise ValueError(f"{where}: every channel is flat, there is no signal")
         channels = np.flatnonzero(usable)
+        one = carried_by_one(np.diagonal(covariances, axis1=1, axis2=2))
+        if one.any():
+            _warn(
+                f"{where}: {[names[i] for i in channels[one]]} move in one window of "
+                f"{len(block)} more than in all others, which come out small: leave "
+                "that window out (Epochs.drop_bad), or align with metric='riemann'"
+            )
         if flat.any():
             still = [names[i] for i in channels[flat]]
             _warn(f"{where}: {still} are flat and are left as they are")
@@ -338,32 +354,33 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         scale = None if self.scale is None else 1e-6 * self.scale  # MNE has volts
         return map_epochs(
             epochs,
-            lambda x, names, sfreq: self._array(x, groups, scale, sfreq, names),
+            lambda x, channels, sfreq: self._array(x, groups, scale, sfreq, channels),
             keep_bads=self.bads == "keep",
         )
 
     def _dataset(self, dataset):
         """Return the dataset with each recording's map appended to its transform."""
 
-        def find_map(x, label, names):
+        def find_map(x, label, channels):
             given = self._channel_names(x.shape[1])
-            if names is None:
-                names = given
-            elif self.ch_names is not None and _spelled(given) != _spelled(names):
+            if channels is None:
+                channels = given
+            elif self.ch_names is not None and _spelled(given) != _spelled(channels):
                 raise ValueError(
-                    f"ch_names={given} are not the channels of the dataset, {names}: "
-                    "leave ch_names out, a dataset knows its own"
+                    f"ch_names={given} are not the channels of the dataset, "
+                    f"{[name_of(channel) for channel in channels]}: leave ch_names "
+                    "out, a dataset knows its own"
                 )
-            return self._map(x, self.scale, self.sfreq, names, label)
+            return self._map(x, self.scale, self.sfreq, channels, label)
 
         groups = recording_columns(dataset.description, self.groups_from)
         keep_bads = self.bads == "keep"
         return map_dataset(dataset, groups, find_map, keep_bads=keep_bads)
 
 
-def _spelled(names):
+def _spelled(channels):
     """The names, spelled in one way."""
-    return [canonical_name(name) for name in names]
+    return [canonical_name(name_of(channel)) for channel in channels]
 
 
 def _is_window(x):

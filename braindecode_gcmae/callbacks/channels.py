@@ -1,5 +1,6 @@
 """Are the channels of windows those of a model, which takes them by row?"""
 
+import warnings
 from types import SimpleNamespace
 
 import mne
@@ -8,11 +9,11 @@ from skorch.helper import SliceDataset
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from ..montage.recording import recording_info, recording_rate
+from ..montage.recording import marked_bad, recording_info, recording_rate
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import channel_names, check_rate, for_model
 
-__all__ = ["check_channels", "check_order", "refuse_others"]
+__all__ = ["check_channels", "check_order", "refuse_others", "warn_of_bads"]
 
 
 def refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
@@ -29,6 +30,12 @@ def refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
         return
     own = set(channel_names(model.input_channels()) or ())
     inferred = bool(own & set(channel_names(others)))
+    if len(others) == len(epochs.ch_names):
+        raise ValueError(
+            f"the Epochs have no channel of type EEG, but "
+            f"{sorted(set(epochs.get_channel_types()))}: a net takes EEG in µV "
+            "(current source densities, in V/m², are none)"
+        )
     counts = (model.n_chans, model.network.n_nodes)
     if inferred or len(epochs.ch_names) not in counts:
         anew = ", with a net that is made anew" if inferred else ""
@@ -36,6 +43,40 @@ def refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
             f"the Epochs have channels that are no EEG, {others}, and a net takes all "
             f"that there are: use epochs.pick('eeg'){anew}"
         )
+
+
+def warn_of_bads(x) -> None:
+    """Say which channels of Epochs or a dataset are marked bad, and data still.
+
+    Pretraining and alignment take them for missing; a net takes what it is given.
+    """
+    if isinstance(x, mne.BaseEpochs):
+        eeg = {x.ch_names[i] for i in mne.pick_types(x.info, eeg=True, exclude=[])}
+        bads = [name for name in x.info["bads"] if name in eeg]
+        seen = x[:1].get_data(picks=bads)[0] if bads and len(x) else np.empty((0, 1))
+        used = {n for n, row in zip(bads, seen, strict=False) if np.isfinite(row).all()}
+    else:
+        used = set().union(*map(_used_although_bad, getattr(x, "datasets", [x])))
+    if used:
+        warnings.warn(
+            f"{sorted(used)} are marked bad, and a net takes all channels as they are: "
+            "align the windows (RecordingAlignment), which makes bad channels missing, "
+            "or set them to NaN",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _used_although_bad(part) -> set[str]:
+    """Of one recording of a dataset."""
+    info = recording_info(part)
+    if info is None or not len(part):
+        return set()
+    names, seen = info["ch_names"], np.asarray(part[0][0])
+    bad = marked_bad(info, names)
+    if seen.ndim != 2 or len(seen) != len(names) or not bad.any():
+        return set()
+    return {names[i] for i in np.flatnonzero(bad & np.isfinite(seen).all(1))}
 
 
 def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:

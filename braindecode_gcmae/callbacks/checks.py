@@ -12,7 +12,7 @@ from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import check_rate, for_model
-from .channels import check_order, refuse_others
+from .channels import check_order, refuse_others, warn_of_bads
 
 __all__ = [
     "check_labels",
@@ -41,8 +41,10 @@ def check_seen(x, model: nn.Module) -> None:
     Warns
     -----
     UserWarning
-        If they look like volts, or some channels are flat or not finite throughout.
+        If they look like volts, or some channels are flat or not finite throughout, or
+        marked bad and data still.
     """
+    warn_of_bads(x)
     if isinstance(x, mne.BaseEpochs):
         refuse_others(x, model)
     if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):

@@ -1,6 +1,7 @@
 """A look at windows on the host, before time is spent on them."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,9 @@ def same_rate(first: float, second: float) -> bool:
     return bool(np.isclose(first, second, rtol=1e-4))
 
 
-def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
+def check_windows(
+    x: np.ndarray, names: list[str] | None = None, left_out: Sequence[int] = ()
+) -> None:
     """Look at windows once, on the host, before time is spent on them.
 
     Parameters
@@ -24,6 +27,8 @@ def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
         Windows in µV.
     names : list of str, optional
         Names of the channels, for the messages.
+    left_out : sequence of int
+        Channels that are NaN on purpose (marked bad): nothing is said of them.
 
     Raises
     ------
@@ -57,8 +62,10 @@ def check_windows(x: np.ndarray, names: list[str] | None = None) -> None:
     def listed(rows):
         return [names[r] if names else int(r) for r in np.flatnonzero(rows)]
 
-    if not finite.any(0).all():
-        _warn(f"channels {listed(~finite.any(0))} are never finite: missing electrodes")
+    lost = ~finite.any(0)
+    lost[list(left_out)] = False
+    if lost.any():
+        _warn(f"channels {listed(lost)} are never finite: missing electrodes")
     flat = np.nan_to_num(spread, nan=1.0).max(0) == 0
     if flat.all():
         raise ValueError("all channels are flat: the windows hold no signal")

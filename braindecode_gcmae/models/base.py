@@ -140,7 +140,12 @@ class ElectrodeGraphModel(HubModel):
             names = [name for name, lost in zip(names, unknown, strict=True) if lost]
             warnings.warn(
                 f"{type(self).__name__}: no positions for {names}, neither by 10-05 "
-                "name nor in 'loc'; their edges are functional or learned only",
+                "name nor in 'loc'; their edges are functional or learned only"
+                + (
+                    ", and nothing tells them from each other, left from right"
+                    if len(names) > 1
+                    else ""
+                ),
                 UserWarning,
                 stacklevel=6,
             )

@@ -162,15 +162,19 @@ class Branch(nn.Module):
         """Node features from the masked graph's embeddings."""
         return self.decoder(nodes, view.masked_adjacency, view.masked.exists)
 
-    def inpaint(self, x: Tensor, hidden: Tensor, **where) -> tuple[Tensor, Tensor]:
-        """Node features (B, N, F), and rebuilt with ``hidden`` nodes (N,) unseen."""
+    def inpaint(self, x: Tensor, hidden: Tensor, **where) -> tuple[Tensor, ...]:
+        """Node features (B, N, F), rebuilt with ``hidden`` nodes (N,) unseen; (B, N).
+
+        The last says which nodes had data.
+        """
         windows = self.windows(x, False, **where)
         dropped = hidden & windows.electrodes.present
         keep = torch.ones_like(windows.adjacency, dtype=torch.bool)
         network = self.model.network
         view = self.view(network, windows, Draw(dropped, keep, None))
         nodes = network.encode(view.features, view.masked_adjacency, view.masked)
-        return windows.target, self.reconstruct(view, nodes)
+        rebuilt = self.reconstruct(view, nodes)
+        return windows.target, rebuilt, windows.electrodes.present
 
     def momentum_step(self, momentum: float) -> None:
         """Move the key encoder towards the query encoder."""

@@ -14,7 +14,7 @@ from skorch.helper import SliceDataset
 from torch.utils.data import Dataset, Sampler, Subset
 
 from ..alignment.columns import subject_column
-from ..features.look import check_windows
+from ..features.look import check_windows, same_rate
 from ..masking import counter_uniform
 from ..montage import MATCH_TOLERANCE, electrode_positions
 from ..montage.evidence import weigh
@@ -67,10 +67,10 @@ class _ArraySource(_Source):
 
     in_memory = True
 
-    def __init__(self, x, channels=None, sfreq=None, ids=None):
+    def __init__(self, x, channels=None, sfreq=None, ids=None, bad=()):
         self.x, self.channels, self.sfreq, self.ids = x, channels, sfreq, ids
         names = None if channels is None else [c["ch_name"] for c in channels]
-        check_windows(x, names)
+        check_windows(x, names, bad)
         self.shape = x.shape[1:]
 
     def __len__(self):
@@ -102,7 +102,7 @@ class _LazySource(_Source):
             )
         self.bad = np.flatnonzero(marked_bad(info, names or ()) | others)
         seen = self._with_signal()
-        check_windows(seen[None], names)
+        check_windows(seen[None], names, self.bad)
         self.shape = seen.shape
         self.ids = subject_ids(dataset, len(dataset))
 
@@ -174,9 +174,10 @@ def _sources(x) -> list:
         if not len(picks):
             raise ValueError(f"none of the channels {x.ch_names} is of type EEG")
         data = x.get_data(units="uV", picks=picks)
-        data[:, marked_bad(x.info, [x.ch_names[p] for p in picks])] = np.nan
-        channels = [x.info["chs"][p] for p in picks]
-        return [_ArraySource(data, channels, x.info["sfreq"], subject_ids(x, len(x)))]
+        bad = np.flatnonzero(marked_bad(x.info, [x.ch_names[p] for p in picks]))
+        data[:, bad] = np.nan
+        channels, ids = [x.info["chs"][p] for p in picks], subject_ids(x, len(x))
+        return [_ArraySource(data, channels, x.info["sfreq"], ids, bad)]
     if isinstance(x, np.ndarray):
         return [_ArraySource(x)]
     if isinstance(x, torch.Tensor):
@@ -252,6 +253,15 @@ class UnlabelledWindows(Dataset):
         out.groups = _codes(out.ids)
         return out
 
+    def one_cap(self):
+        """The first recording, if the channels of all are the same electrodes."""
+        caps = {_montage(source) for source in self.sources}
+        if len(caps) > 1 or _elsewhere(self.sources):
+            raise ValueError(
+                "the recordings are from several caps: give those of one at a time"
+            )
+        return self.sources[0]
+
     def _take(self, sources: list) -> None:
         """Check that recordings fit together."""
         self.sources = sources
@@ -261,7 +271,8 @@ class UnlabelledWindows(Dataset):
         first = self.sources[0]
         lengths = {source.shape[1] for source in self.sources}
         rates = {source.sfreq for source in self.sources} - {None}
-        if len(lengths) > 1 or len(rates) > 1:
+        one_rate = all(same_rate(rate, min(rates)) for rate in rates)
+        if len(lengths) > 1 or not one_rate:
             raise ValueError(
                 f"recordings differ in window length (samples: {sorted(lengths)}) or "
                 f"sampling rate (Hz: {sorted(rates)}): resample and cut them alike"
@@ -276,7 +287,7 @@ class UnlabelledWindows(Dataset):
             )
         named = [s.channels for s in self.sources if s.channels is not None]
         self.channels = None if self.mixed or not named else named[0]
-        self.sfreq = rates.pop() if rates else None
+        self.sfreq = min(rates) if rates else None
         self.n_chans = max(counts)
         self.n_times = first.shape[1]
 

@@ -13,7 +13,7 @@ from .data import UnlabelledWindows
 __all__ = [
     "check_pair",
     "check_settings",
-    "masked_rows",
+    "nodes_to_mask",
     "paper_arguments",
     "refuse_ignored",
     "signal_of",
@@ -161,8 +161,18 @@ def check_settings(pretrainer) -> None:
     info_nce(x[0], x[0].unsqueeze(1), x[0], temperature=pretrainer.temperature)
 
 
-def masked_rows(model, masked) -> list[int]:
-    """Rows of the nodes to hide."""
+def nodes_to_mask(windows, model, masked) -> tuple[list[int], np.ndarray]:
+    """Rows of the nodes to hide, and positions (N, 3) of all nodes.
+
+    The nodes are the model's; of windows from another cap, whose positions go with
+    them, they are that cap's, unless the model picks its own.
+    """
+    own = model.network.selects or not windows.mixed
+    if own:
+        positions = model.network.positions.cpu().numpy()
+    else:
+        positions = windows.one_cap().positions
     if all(isinstance(m, int | np.integer) for m in masked):
-        return [int(m) for m in masked]
-    return match_electrodes(list(masked), model.node_channels())
+        return [int(m) for m in masked], positions
+    channels = model.node_channels() if own else list(windows.one_cap().channels)
+    return match_electrodes(list(masked), channels), positions

@@ -20,12 +20,15 @@ class Reconstruction(NamedTuple):
         Electrodes that were hidden.
     positions : ndarray, shape (N, 3)
         Metres, head frame.
+    present : ndarray of bool, shape (n, N), optional
+        Electrodes with data. Of the others the target is 0 and means nothing.
     """
 
     target: np.ndarray
     reconstruction: np.ndarray
     masked: np.ndarray
     positions: np.ndarray
+    present: np.ndarray | None = None
 
 
 def run_metrics(history) -> dict:

@@ -13,7 +13,7 @@ from ..models.hub import FIGURE, draw_model, locate_part, publish
 from ..models.wrapped import unwrap
 from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
-from .inputs import masked_rows, signal_of_model
+from .inputs import nodes_to_mask, signal_of_model
 from .results import Reconstruction, run_card, run_metrics
 
 __all__ = ["PretrainedModels"]
@@ -113,37 +113,39 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ----------
         X : as in ``fit``
         masked : list of str or of int
-            Electrodes to hide, by name (or by row where there are no names).
+            Electrodes to hide, by name (or by row where there are no names): of the
+            model, or of the cap that X is from, if that is another.
         density : {"teacher", "student"}
 
         Returns
         -------
         Reconstruction
             Standardised node features before and after.
+
+        Raises
+        ------
+        ValueError
+            If X is from several caps, none of them the model's.
         """
         branch = self._branch(density)
-        network = branch.model.network
-        rows = masked_rows(branch.model, masked)
-        device = self.device_of_models()
-        hidden = torch.zeros(network.n_nodes, dtype=torch.bool, device=device)
-        hidden[rows] = True
-        targets, rebuilt = [], []
         windows, was_training = self._arranged_for(density, X), branch.training
+        rows, positions = nodes_to_mask(windows, branch.model, masked)
+        hidden = torch.zeros(len(positions), dtype=torch.bool)
+        hidden[rows] = True
+        there = hidden.to(self.device_of_models())
+        parts = []
         branch.eval()
         try:
             for batch in self._batches(windows):
                 where = {"pos": batch.get("pos"), "ch_mask": batch.get("ch_mask")}
-                target, output = branch.inpaint(batch["x"], hidden, **where)
-                targets.append(target.cpu())
-                rebuilt.append(output.cpu())
+                before_and_after = branch.inpaint(batch["x"], there, **where)
+                parts.append([tensor.cpu() for tensor in before_and_after])
         finally:
             branch.train(was_training)
-        return Reconstruction(
-            torch.cat(targets).numpy(),
-            torch.cat(rebuilt).numpy(),
-            hidden.cpu().numpy(),
-            network.positions.cpu().numpy(),
+        target, rebuilt, present = (
+            torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True)
         )
+        return Reconstruction(target, rebuilt, hidden.numpy(), positions, present)
 
     # -- checkpoints ---------------------------------------------------------
     def save_pretrained(self, folder):

@@ -141,7 +141,12 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     if n == 0:
         raise ValueError("there are no windows")
     rows = np.unique(np.linspace(0, n - 1, min(n, max(1, limit))).round().astype(int))
-    if hasattr(windows, "get_data"):
+    if hasattr(windows, "info") and not isinstance(windows, mne.BaseEpochs):
+        raise TypeError(
+            f"windows= takes windows, not a {type(windows).__name__}: cut it, e.g. "
+            "with mne.make_fixed_length_epochs(raw, duration=2.0)"
+        )
+    if isinstance(windows, mne.BaseEpochs):
         picks = _picks(windows.info, model)
         x = windows[rows].get_data(units="uV", picks=picks)
         bad = marked_bad(windows.info, [windows.ch_names[pick] for pick in picks])

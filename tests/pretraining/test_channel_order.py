@@ -15,6 +15,7 @@ from tiny import (
     epochs,
     fit,
     pretrainer,
+    quietly,
     student,
     teacher,
     weights,
@@ -27,6 +28,7 @@ from braindecode_gcmae import (
     RecordingAlignment,
     TopologyDistillation,
 )
+from braindecode_gcmae.montage import electrode_positions
 from braindecode_gcmae.pretraining import UnlabelledWindows
 from braindecode_gcmae.pretraining.arranged import arranged, for_model
 
@@ -144,3 +146,42 @@ def test_windows_of_one_person_are_contrasted_with_each_other():
     assert one.history[-1]["train_loss"] > 0
     nobody = pretrainer(max_epochs=2, objective="contrast").fit(x)
     assert torch.equal(weights(one.joint_), weights(nobody.joint_))
+
+
+def on_another_cap(names, n=5, scale=None):
+    """Epochs of a cap that shares one electrode with the model's."""
+    x = windows(n, len(names))
+    for name, factor in (scale or {}).items():
+        x[:, names.index(name)] *= factor
+    made = mne.create_info(names, SFREQ, "eeg")
+    made.set_montage("standard_1020")
+    return mne.EpochsArray(1e-6 * x, made, verbose=False)
+
+
+OTHER = ["F7", "F8", "T7", "T8", "O1", "O2", "C3"]
+
+
+def test_what_is_hidden_on_another_cap_is_that_caps_electrode():
+    trained = quietly(pretrainer(max_epochs=1, student=None).fit, epochs(windows()))
+    one = trained.reconstruct(on_another_cap(OTHER), ["C3"])
+    assert one.masked.tolist() == [name == "C3" for name in OTHER]
+    np.testing.assert_allclose(one.positions, electrode_positions(OTHER), atol=1e-6)
+    assert one.target.shape[1] == one.present.shape[1] == len(OTHER)
+    louder = trained.reconstruct(on_another_cap(OTHER, scale={"C3": 3.0}), ["C3"])
+    moved = np.abs(louder.target - one.target).max((0, 2))
+    assert moved[-1] > 0.5 and np.array_equal(louder.masked, one.masked)
+
+
+def test_windows_of_several_caps_are_in_painted_one_cap_at_a_time():
+    trained = quietly(pretrainer(max_epochs=1, student=None).fit, epochs(windows()))
+    both = [on_another_cap(OTHER), on_another_cap(OTHER[:4])]
+    with pytest.raises(ValueError, match="one at a time"):
+        trained.reconstruct(both, ["T7"])
+
+
+def test_a_reconstruction_says_who_had_data():
+    trained = quietly(pretrainer(max_epochs=1, student=None).fit, epochs(windows()))
+    marked = epochs(windows(4))
+    marked.info["bads"] = ["Cz"]
+    found = trained.reconstruct(marked, ["C3"])
+    assert (~found.present).any(0).tolist() == [name == "Cz" for name in NAMES]

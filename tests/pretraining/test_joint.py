@@ -438,9 +438,10 @@ def test_inpainting_does_not_look_at_what_it_paints():
     branch = net.branches["teacher"]
     x = batch()[0]
     hidden = torch.tensor([False, True, False, False, True, False])
-    target, rebuilt = branch.inpaint(x, hidden)
+    target, rebuilt, present = branch.inpaint(x, hidden)
+    assert present.all()
     other = x.clone()
     other[:, hidden] *= -7
-    changed, again = branch.inpaint(other, hidden)
+    changed, again, _ = branch.inpaint(other, hidden)
     assert torch.equal(rebuilt, again)
     assert not torch.equal(target, changed)
