@@ -2,7 +2,9 @@
 
 A plugin for braindecode: importing it registers :class:`GCMAEStudent` and
 :class:`GCMAETeacher` with braindecode, so that ``EEGClassifier("GCMAEStudent")``
-works. Everything else is imported when it is first asked for.
+works (in worker processes, which import only what they are handed,
+``GCMAEClassifier("GCMAEStudent")``). Everything else is imported when it is first
+asked for.
 """
 
 from importlib import import_module

@@ -7,7 +7,7 @@ import torch
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from .hooks import device_of
+from .hooks import INPUTS, device_of
 
 __all__ = ["TeacherAnswers", "inputs_of", "mean_graph"]
 
@@ -125,7 +125,9 @@ def inputs_of(net, windows):
     # A loader draws a seed when it is iterated: looking must not move training.
     with torch.random.fork_rng(devices=[]):
         for x, _ in net.get_iterator(windows, training=False):
-            yield to_device(x if isinstance(x, dict) else {"x": x}, device_of(net))
+            given = x if isinstance(x, dict) else {"x": x}
+            inputs = {name: given[name] for name in INPUTS if name in given}
+            yield to_device(inputs, device_of(net))
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ one sum.
 """
 
 import sys
+import threading
 import weakref
 from contextlib import contextmanager
 
@@ -20,6 +21,8 @@ from .channels import refuse_others
 from .describe import DescribedCallback
 
 __all__ = ["AuxiliaryLoss", "check_all", "device_of"]
+
+INPUTS = ("x", "pos", "ch_mask")  # of a network, in the order of its arguments
 
 
 def device_of(net) -> torch.device:
@@ -153,6 +156,7 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         self._detach()  # an earlier fit may have died
         check_all(self, net, X, y)
         module, self.host_ = unwrap(net.module_), weakref.ref(net)
+        self.thread_ = threading.get_ident()
         self.setup(net, X, y)
         _forget_compiled(net)
         readout, before = module.network.readout, _Hook(self._keep_inputs)
@@ -203,9 +207,15 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         """Whether what runs now is what is learnt, or validated.
 
         In a training step that is what has gradients: without them other callbacks
-        predict, and steps of other methods look at the module first.
+        predict, and steps of other methods look at the module first. Who predicts in
+        another thread is not heard either.
         """
-        return self.listening_ and (torch.is_grad_enabled() or not self.training_)
+        learns = torch.is_grad_enabled() or not self.training_
+        return self.listening_ and learns and self._is_own()
+
+    def _is_own(self) -> bool:
+        """Whether this is the thread of the fit."""
+        return self.thread_ == threading.get_ident()
 
     @contextmanager
     def _heard_alone(self):
@@ -227,9 +237,10 @@ class AuxiliaryLoss(DescribedCallback, Callback):
 
     def _keep_inputs(self, module, args, kwargs):
         if self._hears():
-            names = ("x", "pos", "ch_mask")
-            self.inputs_ = {**dict(zip(names, args, strict=False)), **kwargs}
-        elif self.listening_ and not _is_fitting(self._host()):
+            given = {**dict(zip(INPUTS, args, strict=False)), **kwargs}
+            # A class of one's own may take more, e.g. weights of the windows.
+            self.inputs_ = {k: v for k, v in given.items() if k in INPUTS}
+        elif self._is_own() and self.listening_ and not _is_fitting(self._host()):
             self._detach()  # a prediction, after a fit that died in a step
 
     def _keep_nodes(self, readout, args):
@@ -267,5 +278,5 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         state = self.__dict__.copy()
         state.update(handles_=[], records_={"train": [], "valid": []})
         state.update(listening_=False, training_=False)
-        state.update(inputs_=None, nodes_=None, terms_=None, host_=None)
+        state.update(inputs_=None, nodes_=None, terms_=None, host_=None, thread_=None)
         return state

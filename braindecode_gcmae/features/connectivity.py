@@ -99,7 +99,8 @@ class ConnectivityFeatures(nn.Module):
             sfreq, n_times, n_basis, f_min, f_max, segment_seconds, n_bands, n_filters
         )
         sites = torch.as_tensor(electrode_positions(montage_preset("64")))
-        self.register_buffer("sites", sites.float(), persistent=False)
+        sites = sites.to(torch.get_default_dtype())
+        self.register_buffer("sites", sites, persistent=False)
         self.n_features = self.temporal.n_features + len(sites)
 
     def frequencies(self) -> Tensor:

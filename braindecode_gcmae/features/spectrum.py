@@ -211,10 +211,9 @@ class WelchSpectrum(nn.Module):
         freqs = f_min + steps / segment_seconds
         # The operator depends on the sampling rate, the weights must not: both
         # buffers stay out of the checkpoint.
-        self.register_buffer("freqs", freqs.float(), persistent=False)
-        self.register_buffer(
-            "operator", self._operator(freqs, sfreq).float(), persistent=False
-        )
+        operator, kind = self._operator(freqs, sfreq), torch.get_default_dtype()
+        self.register_buffer("freqs", freqs.to(kind), persistent=False)
+        self.register_buffer("operator", operator.to(kind), persistent=False)
 
     def _operator(self, freqs: Tensor, sfreq: float) -> Tensor:
         """Mean removal, taper, DFT and density scale as one matrix (T, 2F)."""

@@ -7,7 +7,13 @@ from numbers import Integral, Real
 
 from ..montage import match_electrodes
 
-__all__ = ["check_arguments", "check_channel_names", "check_counts", "supersede"]
+__all__ = [
+    "check_arguments",
+    "check_channel_names",
+    "check_counts",
+    "plain",
+    "supersede",
+]
 
 _CHANNEL_ARGUMENTS = ("n_chans", "chs_info", "ch_names")
 _TIME_ARGUMENTS = ("n_times", "input_window_seconds", "sfreq")
@@ -44,6 +50,16 @@ def _check_number(name: str, value, low: float, high: float, integer: bool) -> N
         raise ValueError(
             f"{name} must be {kind} between {low:g} and {high:g}, got {value!r:.60}"
         )
+
+
+def plain(value):
+    """An argument without numpy, pandas or torch in it: what a configuration holds.
+
+    Searches and tables hand over their own numbers and arrays of names.
+    """
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def check_arguments(**arguments) -> None:

@@ -23,7 +23,13 @@ from ..montage import (
     require_positions,
 )
 from ..montage.evidence import placed
-from .arguments import check_arguments, check_channel_names, check_counts, supersede
+from .arguments import (
+    check_arguments,
+    check_channel_names,
+    check_counts,
+    plain,
+    supersede,
+)
 from .checkpoint import (
     CheckpointError,
     config_digest,
@@ -64,6 +70,9 @@ class ElectrodeGraphModel(HubModel):
 
     def _build(self, ch_names: list[str] | None, **arguments) -> None:
         """Create ``network`` and ``final_layer`` from the model's arguments."""
+        ch_names = plain(ch_names)
+        arguments = {name: plain(value) for name, value in arguments.items()}
+        self._make_plain()
         for name in _CLASSES:
             part = arguments[name]
             if not (isinstance(part, type) and issubclass(part, nn.Module)):
@@ -92,6 +101,17 @@ class ElectrodeGraphModel(HubModel):
             **arguments,
         )
         self.final_layer = self._head()
+
+    def _make_plain(self) -> None:
+        """Have a configuration hold all arguments: numpy's would be left out of it."""
+        given, told = self._braindecode_init_kwargs, self._hub_mixin_config or {}
+        for name, value in given.items():
+            if name != "chs_info":  # braindecode writes these by itself
+                given[name] = plain(value)
+                if not isinstance(value, type):
+                    told[name] = given[name]
+        for name in ("_n_outputs", "_n_chans", "_n_times"):
+            setattr(self, name, plain(getattr(self, name)))
 
     def _head(self) -> nn.Module:
         if self._n_outputs is None:

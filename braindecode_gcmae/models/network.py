@@ -150,6 +150,11 @@ class ElectrodeGraphNetwork(nn.Module):
                 f"short for the spectrum: the model was built for {self.n_times} "
                 f"samples and needs {self.shortest}"
             )
+        if self.positions.dtype == torch.float16:
+            raise TypeError(
+                "float16 cannot hold powers of EEG in µV²: use model.bfloat16(), or "
+                "torch.autocast, which leaves the powers in float32"
+            )
         x = x.to(self.positions.dtype)
         if ch_mask is not None:
             if ch_mask.shape != x.shape[:2]:
@@ -392,10 +397,14 @@ def _place(channels, electrodes) -> tuple[list[int], Tensor]:
                 "have none: pass chs_info or ch_names"
             )
         positions = np.full((channels, 3), np.nan)
-        return list(range(channels)), torch.as_tensor(positions, dtype=torch.float32)
+        return list(range(channels)), _default(positions)
     cap = weigh(channels)  # silently: who looked at the channels before has warned
     rows = list(range(len(channels)))
     if electrodes is not None:
         rows = find_rows(electrodes, cap)
-    positions = cap.positions[rows]
-    return rows, torch.as_tensor(positions, dtype=torch.float32)
+    return rows, _default(cap.positions[rows])
+
+
+def _default(values: np.ndarray) -> Tensor:
+    """In the type of parameters, as a model's own are made."""
+    return torch.as_tensor(values, dtype=torch.get_default_dtype())

@@ -1,6 +1,7 @@
 """What else may happen while hooks hang: predictions, other methods, other terms."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from skorch.callbacks import BatchScoring, Callback
 from skorch.dataset import ValidSplit
 from tiny import X, classifier, distil, fit, teacher, vector, windows
 
-from braindecode_gcmae import TopologyDistillation
+from braindecode_gcmae import GCMAEStudent, TopologyDistillation
 
 
 def scoring(**given):
@@ -119,3 +120,46 @@ def test_two_distillations_are_told_apart_in_the_history():
             key, best = f"train_{name}_{term}", f"train_{name}_{term}_best"
             assert row[key] == alone.history[-1][f"train_{term}"] and row[best]
     assert not {"train_kd", "train_distil"} & set(row)
+
+
+class PredictsElsewhere(Callback):
+    """Predicts from another thread within a training step, as a dashboard would."""
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        def look():
+            with torch.no_grad():
+                net.module_(torch.as_tensor(X[:5]))
+
+        if training:
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+
+
+def test_a_prediction_in_another_thread_ends_no_distillation():
+    net = fit(classifier(callbacks=[*distil(), ("other", PredictsElsewhere())]))
+    assert np.shape(terms(net)) == (2, 3) and np.isfinite(terms(net)).all()
+
+
+class Weighted(GCMAEStudent):
+    """Takes weights of the windows beside them, as skorch's recipe for them has it."""
+
+    def forward(self, x, sample_weight=None, **where):
+        return super().forward(x, **where)
+
+
+class WeighsWindows(EEGClassifier):
+    """Its loss is weighted by what came with the windows."""
+
+    def get_loss(self, y_pred, y_true, X, *args, **kwargs):
+        loss = super().get_loss(y_pred, y_true, X, *args, **kwargs)
+        return (X["sample_weight"] * loss).mean()
+
+
+def test_inputs_that_are_no_networks_are_left_to_the_model_that_takes_them():
+    net = classifier(Weighted, cls=WeighsWindows, callbacks=distil())
+    net.set_params(criterion__reduction="none", module__n_times=X.shape[2])
+    net.set_params(module__n_outputs=2)
+    weights = np.linspace(0, 1, len(X), dtype=np.float32)
+    fit(net, x={"x": X, "sample_weight": weights})
+    assert np.isfinite(terms(net)).all()

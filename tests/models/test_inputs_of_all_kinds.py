@@ -1,0 +1,83 @@
+"""What models are built from and fed with: numpy's numbers, double precision, signs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from braindecode_gcmae import GCMAEStudent, GCMAETeacher
+from tests.tiny import FEW, NAMES, windows
+
+X = torch.as_tensor(windows(5))
+SIGNAL = {"n_outputs": 2, "n_times": X.shape[2], "sfreq": 128}
+MODELS = [GCMAEStudent, GCMAETeacher]
+
+
+def shaken(model):
+    """A model whose weights are no start: its answers differ from zero."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+FROM_A_SEARCH = {
+    "n_times": np.int64(X.shape[2]),
+    "sfreq": np.float32(128),
+    "n_outputs": np.int64(2),
+    "ch_names": np.array(NAMES),
+    "electrodes": np.array(FEW),
+    "depth": np.int64(1),
+    "n_heads": np.int32(2),
+    "f_min": np.float64(8.0),
+    "second_moments": np.False_,
+}
+
+
+@pytest.mark.parametrize("name", FROM_A_SEARCH)
+def test_a_saved_model_has_the_arguments_that_numpy_gave_it(name, tmp_path):
+    given = {**SIGNAL, "ch_names": NAMES, name: FROM_A_SEARCH[name]}
+    model = shaken(GCMAEStudent(**given))
+    model.save_pretrained(tmp_path)
+    loaded = GCMAEStudent.from_pretrained(tmp_path)
+    assert loaded.get_config() == model.get_config()
+    assert torch.equal(loaded(X), model(X))
+
+
+def test_models_that_differ_in_an_array_are_told_apart():
+    few, fewer = (
+        GCMAEStudent(**SIGNAL, ch_names=pd.Index(NAMES), electrodes=np.array(FEW[:n]))
+        for n in (1, 2)
+    )
+    fewer.load_state_dict(few.state_dict())
+    assert repr(few) != repr(fewer)
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_models_are_made_in_the_precision_that_torch_makes_parameters_in(cls):
+    torch.manual_seed(0)
+    single = shaken(cls(**SIGNAL, ch_names=NAMES))
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = cls(**SIGNAL, ch_names=NAMES).eval()
+        double.load_state_dict(single.state_dict())
+        for x in (X, X.double()):
+            answer = double(x)
+            assert answer.dtype == torch.float64
+            torch.testing.assert_close(answer.float(), single(X), rtol=1e-4, atol=1e-5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_float16_cannot_hold_powers_and_is_refused_before_it_gives_nan(cls):
+    model = cls(**SIGNAL, ch_names=NAMES).eval().half()
+    with pytest.raises(TypeError, match=r"use model\.bfloat16\(\)"):
+        model(X.half())
+    assert torch.isfinite(model.bfloat16()(300 * X.bfloat16())).all()
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_a_window_and_its_negative_get_the_same_answer(cls):
+    model = shaken(cls(**SIGNAL, ch_names=NAMES))
+    assert torch.equal(model(X), model(-X))
