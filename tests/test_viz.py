@@ -1,6 +1,8 @@
 """Figures: what is drawn is what the numbers say, on the axes that were given."""
 
+import warnings
 from itertools import combinations
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,10 +32,15 @@ from braindecode_gcmae.selection import mean_graph
 from braindecode_gcmae.viz import project_positions
 from braindecode_gcmae.viz.heads import RADIUS, edge_paths, node_radius
 from braindecode_gcmae.viz.reconstruction import masked_correlation
-from braindecode_gcmae.viz.style import MARKERS, PALETTE
+from braindecode_gcmae.viz.style import MARKERS, PALETTE, UNKNOWN
+from braindecode_gcmae.viz.writing import short_names
 
 HD = montage_preset("10-10-64")
 FEW = montage_preset("motor-8")
+NET = [f"E{i}" for i in range(1, 257)]
+NUMBERED = [
+    info | {"ch_name": f"EEG{i:03}"} for i, info in enumerate(make_chs_info(HD))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +67,18 @@ def discs_on(ax):
         for c in ax.collections
         if isinstance(c, PatchCollection)
     ]
+
+
+def nodes_on(ax):
+    """The one collection of discs."""
+    (discs,) = (c for c in ax.collections if isinstance(c, PatchCollection))
+    return discs
+
+
+def is_grey(discs):
+    discs.update_scalarmappable()
+    grey = (discs.get_facecolor()[:, :3] == to_rgb(UNKNOWN)).all(1)
+    return np.broadcast_to(grey, len(discs.get_paths()))  # one colour for all, or each
 
 
 def written_on(ax):
@@ -116,6 +135,43 @@ def test_an_edge_goes_around_the_electrodes_on_its_way():
     np.testing.assert_array_equal(bent[[0, -1]], xy[[0, 2]])
 
 
+@pytest.mark.parametrize("names", [NET, HD])
+def test_the_frame_holds_all_discs_of_a_net_that_reaches_the_cheeks(names):
+    n = len(names)
+    kept = list(range(0, n, 8))
+    alone = plot_electrode_graph(random_graph(n), names, names=False)
+    student = random_graph(len(kept))
+    pair = plot_topology_gap(student, random_graph(n), channels=names, kept=kept)
+    for ax in (alone, *pair):
+        low, high = ax.get_ylim()
+        for discs in ax.collections[1:]:
+            box = [path.get_extents().get_points() for path in discs.get_paths()]
+            assert low < np.min(box) and np.max(box) < high
+        assert high == pytest.approx(1.3 * RADIUS) or n == 256
+
+
+def test_two_channels_at_one_place_are_drawn_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        ax = plot_electrode_graph(random_graph(3), ["C3-A1", "C3-A2", "C4"])
+    assert len(edges_on(ax)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["EEG001", "EEG012"], ["001", "012"]),
+        (["EEG Fp1-REF", "EEG Fp2-REF"], ["Fp1", "Fp2"]),
+        (["EEG 001", "EEG 002", "Cz"], ["EEG 001", "EEG 002", "Cz"]),
+        (["EEG_12", "EEG_"], ["EEG_12", "EEG_"]),
+        (["EEG001"], ["EEG001"]),
+        (["E11", "E12"], ["E11", "E12"]),
+    ],
+)
+def test_long_names_lose_the_words_that_all_of_them_share(names, short):
+    assert short_names(names) == short
+
+
 # ----------------------------------------------------------------------- graphs
 @pytest.mark.parametrize(
     ("choice", "expected"),
@@ -162,6 +218,16 @@ def test_every_electrode_is_named_inside_its_disc(names):
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
+@pytest.mark.parametrize("channels", [NUMBERED, NET[:128]])
+def test_names_do_not_run_into_each_other(channels):
+    graph = random_graph(len(channels))
+    ax = plot_electrode_graph(graph, channels, names=True)
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == len(channels)
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
 def test_kept_electrodes_stand_out_and_are_named_on_a_dense_cap():
     ax = plot_electrode_graph(random_graph(64), HD, kept=FEW)
     (discs,) = (c for c in ax.collections if isinstance(c, PatchCollection))
@@ -181,6 +247,62 @@ def test_values_of_electrodes_take_the_colour_and_its_bar():
     (discs,) = (c for c in ax.collections if isinstance(c, PatchCollection))
     np.testing.assert_array_equal(discs.get_array(), values)
     assert ax.child_axes[0].get_ylabel() == "importance (%)"
+
+
+def test_electrodes_without_a_value_are_grey_and_off_the_scale():
+    values = np.array([1, np.nan, 2, 3])
+    ax = plot_electrode_graph(random_graph(4), FEW[:4], node_values=values)
+    discs = nodes_on(ax)
+    assert discs.get_clim() == (1, 3)
+    np.testing.assert_array_equal(is_grey(discs), np.isnan(values))
+    assert ax.child_axes[0].get_ylabel() == "electrode value (grey: unknown)"
+
+
+def test_values_that_are_all_unknown_have_no_colour_bar():
+    ax = plot_electrode_graph(random_graph(3), FEW[:3], node_values=[np.nan] * 3)
+    assert is_grey(nodes_on(ax)).all() and not ax.child_axes
+
+
+@pytest.mark.parametrize("way", [{"density": 0.5}, {"threshold": 0.2}, {}])
+def test_a_flat_channel_loses_its_own_edges_alone(way):
+    graph = random_graph(8)
+    flat = graph.copy()
+    flat[2], flat[:, 2] = np.nan, np.nan
+    graph[2], graph[:, 2] = 0, 0
+    with pytest.warns(UserWarning, match=r"1 of 8 electrodes all are: \['C3'\]"):
+        ax = plot_electrode_graph(flat, FEW, **way)
+    expected = edges_on(plot_electrode_graph(graph, FEW, **way))
+    assert len(expected)
+    np.testing.assert_array_equal(edges_on(ax), expected)
+
+
+def test_a_weight_that_is_nan_in_one_direction_is_that_of_the_other():
+    graph = random_graph(8)
+    one_way = np.where(np.tri(8, dtype=bool), np.nan, graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = plot_electrode_graph(one_way, FEW)
+    np.testing.assert_array_equal(
+        edges_on(ax), edges_on(plot_electrode_graph(graph, FEW))
+    )
+
+
+def test_flat_channels_of_a_student_are_named_by_its_electrodes():
+    student, teacher = random_graph(8), random_graph(64)
+    student[1], student[:, 1] = np.nan, np.nan
+    with pytest.warns(UserWarning, match=r"1 of 8 electrodes all are: \['F4'\]"):
+        axes = plot_topology_gap(student, teacher, channels=HD, kept=FEW, density=0.3)
+    assert counts(axes[1])["edge"] > 0
+
+
+@pytest.mark.parametrize("as_given", [np.asarray, list])
+def test_kept_electrodes_may_be_a_mask(as_given):
+    mask = as_given(np.isin(FEW, ["C3", "P4"]))
+    discs = nodes_on(plot_electrode_graph(random_graph(8), FEW, kept=mask))
+    rims = [tuple(colour[:3]) == to_rgb(PALETTE[1]) for colour in discs.get_edgecolor()]
+    assert rims == list(mask)
+    axes = plot_topology_gap(random_graph(2), random_graph(8), channels=FEW, kept=mask)
+    assert written_on(axes[1]) == ["C3", "P4"]
 
 
 def test_positions_alone_give_the_names_of_their_sites():
@@ -209,6 +331,10 @@ def test_contradicting_arguments_of_a_graph_are_errors():
         plot_electrode_graph(random_graph(8), FEW, density=0.1, top_k=3)
     with pytest.raises(ValueError, match="node_values"):
         plot_electrode_graph(random_graph(8), FEW, node_values=[1, 2])
+    with pytest.raises(IndexError, match="8 is out of bounds"):
+        plot_electrode_graph(random_graph(8), FEW, kept=[8])
+    with pytest.raises(ValueError, match="a mask of 3, but there are 8"):
+        plot_electrode_graph(random_graph(8), FEW, kept=[True, False, True])
     with pytest.raises(ValueError, match="needs 3 axes, got 1"):
         plot_topology_gap(
             random_graph(8), random_graph(8), channels=FEW, axes=plt.subplots()[1]
@@ -299,7 +425,7 @@ def reconstruction(names, masked, n=12):
 
 
 def test_masked_correlation_is_pearsons_over_the_windows():
-    target, rebuilt, _, _ = reconstruction(FEW, ["C3"])
+    target, rebuilt = reconstruction(FEW, ["C3"])[:2]
     for i in range(8):
         x, y = (
             np.concatenate([p[:, i, f] - p[:, i, f].mean() for f in range(4)])
@@ -312,6 +438,69 @@ def test_masked_correlation_is_pearsons_over_the_windows():
     # the mean window, over and over, has followed nothing
     mean = np.broadcast_to(target.mean(0), target.shape)
     assert masked_correlation(target, mean) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("names", "mapped"),
+    [
+        (HD, True),
+        (montage_preset("10-20-16"), True),
+        ([name for name in HD if name[-1] in "13579"], False),
+        (montage_preset("no-central-16"), False),
+        (FEW, False),
+    ],
+)
+def test_a_map_is_drawn_only_where_electrodes_cover_the_head(names, mapped):
+    axes = plot_reconstruction(reconstruction(names, names[:2]))
+    assert [bool(ax.images) for ax in axes[:2]] == [mapped] * 2
+    if not mapped:
+        assert len(nodes_on(axes[0]).get_paths()) == len(names)
+
+
+class Lacking(NamedTuple):
+    """A reconstruction from windows that lack electrodes."""
+
+    target: np.ndarray
+    reconstruction: np.ndarray
+    masked: np.ndarray
+    positions: np.ndarray
+    present: np.ndarray  # (n, N)
+
+
+def lacking(names, masked, gone):
+    """As the pretrainer gives it: an absent electrode has the mean of all, 0."""
+    whole = reconstruction(names, masked)
+    present = np.broadcast_to(~np.isin(names, gone), whole.target.shape[:2]).copy()
+    target = np.where(present[..., None], whole.target, 0)
+    return Lacking(target, *whole[1:4], present)
+
+
+@pytest.mark.parametrize("names", [HD, FEW])
+def test_electrodes_without_data_are_grey_and_have_no_correlation(names):
+    gone = ["C4", "Pz"]
+    axes = plot_reconstruction(lacking(names, ["C3", "Pz", "F4"], gone))
+    labels = {tick.get_text() for tick in axes[2].get_yticklabels()}
+    assert labels == {"C3", "F4"}
+    assert "no data" in axes[0].get_title()
+    wanted = project_positions(electrode_positions([n for n in names if n in gone]))
+    for ax in axes[:2]:
+        discs = [c for c in ax.collections if isinstance(c, PatchCollection)][-1]
+        grey = discs_on(ax)[-1][is_grey(discs)]
+        np.testing.assert_allclose(grey, wanted, atol=1e-6)
+
+
+def test_windows_without_an_electrode_do_not_count_for_it():
+    result = lacking(FEW, ["C3"], [])
+    result.present[3:9, 2] = False
+    result.target[3:9, 2] = 0
+    axes = plot_reconstruction(result)
+    seen = result.present[:, 2]
+    expected = masked_correlation(result.target[seen], result.reconstruction[seen])[2]
+    assert axes[2].lines[0].get_xdata() == pytest.approx(expected)
+    mean = result.target[seen, 2].mean()
+    assert nodes_on(axes[0]).get_array()[2] == pytest.approx(mean)
+    one = plot_reconstruction(result, window=4)
+    assert is_grey(nodes_on(one[0])).tolist() == [name == "C3" for name in FEW]
 
 
 def test_before_and_after_differ_at_masked_electrodes_alone():
@@ -357,6 +546,8 @@ def test_one_window_is_scored_over_its_features_and_names_can_be_given():
 def test_nothing_masked_and_unknown_places_are_errors():
     with pytest.raises(ValueError, match="no electrode was masked"):
         plot_reconstruction(reconstruction(FEW, []))
+    with pytest.raises(ValueError, match="no masked electrode has data"):
+        plot_reconstruction(lacking(FEW, ["C3"], ["C3"]))
     lost = reconstruction(FEW, ["C3"])
     lost.positions[1] = np.nan
     with pytest.raises(ValueError, match=r"\['1'\] are unknown"):

@@ -1,5 +1,7 @@
 """Electrode graphs on a head, and what separates a student's from its teacher's."""
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -15,10 +17,9 @@ from .heads import (
     edge_paths,
     locate,
     node_radius,
-    readable_on,
-    write_names,
 )
 from .style import PALETTE, accent, new_axes
+from .writing import readable_on, write_names
 
 __all__ = ["plot_electrode_graph", "plot_topology_gap"]
 
@@ -48,8 +49,9 @@ def plot_electrode_graph(
     Parameters
     ----------
     adjacency : array (N, N), or model, fitted net or pretrainer
-        Absolute weights count, in the stronger direction. Of a model: the mean graph
-        over ``windows`` (see :func:`~braindecode_gcmae.selection.mean_graph`).
+        Absolute weights count, in the stronger direction; NaN is no edge. Of a model:
+        the mean graph over ``windows`` (see
+        :func:`~braindecode_gcmae.selection.mean_graph`).
     channels : list of str or of dict, or ndarray (N, 3), optional
         Names, ``chs_info`` entries, or positions in metres; not needed with a model.
     windows : array (B, C, T) in µV, mne.Epochs or dataset, optional
@@ -58,10 +60,10 @@ def plot_electrode_graph(
         Share of pairs, smallest weight relative to the largest, or number of edges
         shown. Default: the 3 N strongest, six per electrode on average.
     node_values : array (N,), optional
-        Colours the electrodes, e.g. by importance.
+        Colours the electrodes, e.g. by importance; grey where NaN.
     node_label : str
         Quantity and unit of ``node_values``.
-    kept : list of str or of int, optional
+    kept : list of str or of int, or bool (N,), optional
         Electrodes to ring.
     names : bool, optional
         Write the names of the electrodes; default up to 72, else of the kept ones.
@@ -80,6 +82,11 @@ def plot_electrode_graph(
         If positions are unknown, shapes do not fit, or two ways to choose edges are
         given.
 
+    Warns
+    -----
+    UserWarning
+        If weights are NaN.
+
     Examples
     --------
     >>> import numpy as np
@@ -88,6 +95,7 @@ def plot_electrode_graph(
     """
     adjacency, channels = _graph(adjacency, channels, windows)
     xy, labels = locate(channels, len(adjacency))
+    adjacency = _without_nan(adjacency, labels)
     pairs, weights = _strongest(adjacency, density, threshold, top_k)
     if node_values is not None and np.shape(node_values) != (len(xy),):
         raise ValueError(
@@ -96,28 +104,26 @@ def plot_electrode_graph(
         )
     rows = _rows(kept, channels, labels)
     (ax,) = new_axes(ax, 1, 6.6, 5.3)
-    draw_head(ax)
+    draw_head(ax, xy)
     lines = _draw_edges(
         ax, xy, pairs, weights, cmap=cmap if node_values is None else None
     )
     radius = node_radius(xy)
     ink: str | list[str] = "black"
-    rim = np.where(np.isin(np.arange(len(xy)), rows), accent, "0.35")
-    width = np.where(np.isin(np.arange(len(xy)), rows), 2.2, 0.8)
+    ringed = np.isin(np.arange(len(xy)), rows)
+    look = {
+        "radius": radius,
+        "edge": np.where(ringed, accent, "0.35").tolist(),
+        "width": np.where(ringed, 2.2, 0.8),
+    }
     if node_values is None:
-        face = np.full(len(xy), "white", dtype="<U9")
-        face[rows] = "#FBE0CF"
-        draw_nodes(ax, xy, radius=radius, face=list(face), edge=list(rim), width=width)
+        draw_nodes(ax, xy, face=np.where(ringed, "#FBE0CF", "white").tolist(), **look)
         if len(pairs) and np.ptp(weights) > 0:
             colour_bar(ax, lines, "edge weight")
     else:
-        discs = draw_nodes(
-            ax, xy, radius=radius, face=node_values, edge=list(rim), width=width,
-            cmap=cmap,
-        )  # fmt: skip
-        discs.set_clim(np.min(node_values), np.max(node_values))
-        colour_bar(ax, discs, node_label or "electrode value")
-        ink = readable_on(discs.to_rgba(np.asarray(node_values, dtype=float)))
+        values = np.asarray(node_values, dtype=float)
+        label = node_label or "electrode value"
+        ink = _draw_values(ax, xy, values, label, cmap=cmap, **look)
     if len(rows):
         _ring_legend(ax)
     named = range(len(xy)) if (len(xy) <= _NAMED if names is None else names) else rows
@@ -127,6 +133,17 @@ def plot_electrode_graph(
         shown = [labels[row] for row in named]
         write_names(ax, xy[named], shown, radius=radius, colours=ink)
     return ax
+
+
+def _draw_values(ax, xy, values, label, **look) -> list[str]:
+    """Draw discs coloured by value and their bar; gives the colours of their names."""
+    discs = draw_nodes(ax, xy, face=values, **look)
+    known = values[np.isfinite(values)]
+    if known.size:
+        discs.set_clim(known.min(), known.max())
+        grey = " (grey: unknown)" if np.isnan(values).any() else ""
+        colour_bar(ax, discs, label + grey)
+    return readable_on(discs.to_rgba(values))
 
 
 def _ring_legend(ax):
@@ -164,11 +181,12 @@ def plot_topology_gap(
     Parameters
     ----------
     student, teacher : model or fitted net, or arrays (n, n) and (m, m)
+        NaN is no edge.
     windows : array (B, m, T) in µV, mne.Epochs or dataset, optional
         For models.
     channels : list of str or of dict, or ndarray (m, 3), optional
         The teacher's electrodes; not needed with models.
-    kept : list of str or of int, optional
+    kept : list of str or of int, or bool (m,), optional
         The student's electrodes, in its order; not needed with models.
     density, threshold : float, optional
         How graphs become edges, as in ``topology_pairs``. By default a tenth of the
@@ -179,6 +197,11 @@ def plot_topology_gap(
     Returns
     -------
     ndarray of three matplotlib.axes.Axes
+
+    Warns
+    -----
+    UserWarning
+        If weights are NaN.
     """
     teacher_graph, channels = _graph(teacher, channels, windows)
     if not isinstance(student, np.ndarray | torch.Tensor | list):
@@ -186,6 +209,8 @@ def plot_topology_gap(
     student_graph, _ = _graph(student, channels, windows)
     xy, labels = locate(channels, len(teacher_graph))
     rows = list(range(len(xy))) if kept is None else _rows(kept, channels, labels)
+    teacher_graph = _without_nan(teacher_graph, labels)
+    student_graph = _without_nan(student_graph, [labels[row] for row in rows])
     direct, linked, own = _pairs(student_graph, teacher_graph, rows, density, threshold)
     shared = xy[rows]
     radius = node_radius(shared)
@@ -212,7 +237,7 @@ def plot_topology_gap(
     )
     removed = np.setdiff1d(np.arange(m), rows)
     for ax, group, title in zip(axes, groups, titles, strict=True):
-        draw_head(ax)
+        draw_head(ax, xy)
         if ax is axes[0]:
             dots(ax, xy[removed])
         # A legend of what is there; of everything where there is nothing.
@@ -248,15 +273,38 @@ def _graph(graph, channels, windows):
         raise ValueError(f"adjacency must be (N, N), got shape {graph.shape}")
     if channels is None:
         raise ValueError("whose adjacency is it? Pass channels= (names or positions)")
-    return np.maximum(graph, graph.T), channels
+    return np.fmax(graph, graph.T), channels
+
+
+def _without_nan(graph, names):
+    """The graph with 0 for NaN, and a warning that tells whose weights were NaN."""
+    unknown = np.isnan(graph)
+    np.fill_diagonal(unknown, False)
+    if unknown.any():
+        alone = unknown.sum(1) == len(graph) - 1
+        lost = [name for name, gone in zip(names, alone, strict=False) if gone]
+        whose = f"; those of {len(lost)} of {len(graph)} electrodes all are: {lost}"
+        warnings.warn(
+            f"{unknown.sum() // 2} edge weights are NaN and drawn as no edge"
+            + (whose if lost else ""),
+            UserWarning,
+            stacklevel=3,
+        )
+    return np.where(np.isnan(graph), 0.0, graph)
 
 
 def _rows(kept, channels, labels) -> list[int]:
-    """Rows of electrodes given by name or by row."""
+    """Rows of electrodes given by name, by row or by a mask."""
     if kept is None or len(kept) == 0:
         return []
+    if all(isinstance(k, bool | np.bool_) for k in kept):
+        if len(kept) != len(labels):
+            raise ValueError(
+                f"kept is a mask of {len(kept)}, but there are {len(labels)} electrodes"
+            )
+        return np.flatnonzero(kept).tolist()
     if all(isinstance(k, int | np.integer) for k in kept):
-        return [int(k) for k in kept]
+        return np.arange(len(labels))[list(kept)].tolist()
     by_position = isinstance(channels, np.ndarray) and channels.dtype.kind == "f"
     return match_electrodes(list(kept), labels if by_position else list(channels))
 

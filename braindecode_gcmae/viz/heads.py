@@ -1,15 +1,17 @@
-"""Electrodes on a head: projection, outline, nodes, colour bars."""
+"""Electrodes on a head: projection, outline, map, nodes, colour bars."""
 
 import numpy as np
 
 from ..montage import electrode_positions, name_of, standard_positions
 from ..montage.head import HEAD_RADIUS, project_positions
-from .style import GREY
+from .style import GREY, UNKNOWN
 
 __all__ = ["draw_head", "draw_nodes", "locate", "node_radius", "project_positions"]
 
 RADIUS = HEAD_RADIUS
 _SAME_PLACE = 0.005
+_COINCIDENT = 1e-6
+_SMALLEST_DISC, _LARGEST_DISC = 0.012 * RADIUS, 0.1 * RADIUS
 
 
 def locate(channels, n: int | None = None) -> tuple[np.ndarray, list[str]]:
@@ -58,12 +60,14 @@ def _names_of(positions: np.ndarray) -> list[str]:
     return names
 
 
-def draw_head(ax) -> None:
+def draw_head(ax, xy=None) -> None:
     """Draw MNE's head (circle, nose, ears), and nothing on it.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
+    xy : ndarray, shape (N, 2), optional
+        Electrodes for which the frame must have room, below the circle, too.
     """
     from mne.viz import plot_topomap
 
@@ -80,19 +84,21 @@ def draw_head(ax) -> None:
         show=False,
     )
     image.remove()
-    _frame(ax)
+    _frame(ax, corners if xy is None else xy)
     for line in ax.lines:
         line.set_zorder(0.5)  # behind the edges
 
 
 def draw_map(ax, values, xy, *, cmap, limit):
-    """Draw MNE's interpolated map of one value per electrode; gives its image."""
+    """Draw MNE's map of one value per electrode, NaN if unknown; gives its image."""
     from matplotlib.patches import Circle
     from mne.viz import plot_topomap
 
+    values = np.asarray(values, dtype=float)
+    known = np.isfinite(values)
     image, contours = plot_topomap(
-        np.asarray(values, dtype=float),
-        xy,
+        values[known],
+        xy[known],
         axes=ax,
         sphere=(0.0, 0.0, 0.0, RADIUS),
         sensors=False,
@@ -102,14 +108,15 @@ def draw_map(ax, values, xy, *, cmap, limit):
         extrapolate="head",
         show=False,
     )
-    _frame(ax)
+    _frame(ax, xy)
     for drawn in (image, contours):  # MNE goes on to the outermost electrode
         drawn.set_clip_path(Circle((0, 0), RADIUS, transform=ax.transData))
     return image
 
 
-def _frame(ax) -> None:
-    ax.set(xlim=(-1.3 * RADIUS, 1.3 * RADIUS), ylim=(-1.3 * RADIUS, 1.3 * RADIUS))
+def _frame(ax, xy) -> None:
+    reach = max(1.3 * RADIUS, np.abs(xy).max() + _LARGEST_DISC)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
     ax.set_aspect("equal")
     # Not "axis off": the layout would then leave no room for titles and colour bars.
     ax.set_axis_on()
@@ -122,41 +129,57 @@ def _frame(ax) -> None:
 
 def edge_paths(xy, pairs, radius) -> list:
     """Polylines from node to node that bend around the nodes on their way."""
+    return [_edge_path(xy, i, j, radius) for i, j in pairs]
+
+
+def _edge_path(xy, i, j, radius) -> np.ndarray:
+    start, end = xy[i], xy[j]
+    along = end - start
+    length = np.hypot(*along)
+    if length < _COINCIDENT:
+        return np.stack([start, end])
+    off = np.delete(xy, [i, j], axis=0) - start
+    place = off @ along / length**2
+    aside = (off[:, 1] * along[0] - off[:, 0] * along[1]) / length
+    hit = (np.abs(aside) < 0.8 * radius) & (place > 0) & (place < 1)
+    if not hit.any():
+        return np.stack([start, end])
+    # To the side where fewer of them stand; half the control point's height.
+    side = -1.0 if aside[hit].sum() >= 0 else 1.0
+    normal = side * np.array([-along[1], along[0]]) / length
+    control = (start + end) / 2 + normal * (3.6 * radius + 0.06 * length)
     t = np.linspace(0, 1, 25)[:, None]
-    paths = []
-    for i, j in pairs:
-        start, end = xy[i], xy[j]
-        along = end - start
-        others = np.delete(np.arange(len(xy)), [i, j])
-        off = xy[others] - start
-        place = off @ along / (along @ along)
-        aside = (off[:, 1] * along[0] - off[:, 0] * along[1]) / np.hypot(*along)
-        hit = (np.abs(aside) < 0.8 * radius) & (place > 0) & (place < 1)
-        if not hit.any():
-            paths.append(np.stack([start, end]))
-            continue
-        # To the side where fewer of them stand; half the control point's height.
-        side = -1.0 if aside[hit].sum() >= 0 else 1.0
-        normal = side * np.array([-along[1], along[0]]) / np.hypot(*along)
-        control = (start + end) / 2 + normal * (3.6 * radius + 0.06 * np.hypot(*along))
-        paths.append((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end)
-    return paths
+    return (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
 
 
 def node_radius(xy: np.ndarray) -> float:
     """Radius in metres of discs that do not touch each other."""
     gaps = np.linalg.norm(xy[:, None] - xy[None], axis=-1)
-    gaps = gaps[gaps > 1e-6]
+    gaps = gaps[gaps > _COINCIDENT]
     nearest = gaps.min() if gaps.size else np.inf
-    return float(np.clip(0.44 * nearest, 0.012 * RADIUS, 0.1 * RADIUS))
+    return float(np.clip(0.44 * nearest, _SMALLEST_DISC, _LARGEST_DISC))
+
+
+def largest_gap(xy: np.ndarray) -> float:
+    """Metres from the emptiest place on the head to its nearest electrode.
+
+    Parameters
+    ----------
+    xy : ndarray, shape (N, 2)
+    """
+    side = np.linspace(-RADIUS, RADIUS, 41)
+    places = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    places = places[np.hypot(*places.T) <= RADIUS]
+    return float(np.linalg.norm(places[:, None] - xy, axis=-1).min(1).max())
 
 
 def draw_nodes(ax, xy, *, radius, face, edge="0.25", width=0.8, cmap=None, zorder=3):
     """Draw a disc per electrode, in metres, so that it scales with the head.
 
-    ``face``: one colour, one per disc, or with ``cmap`` one value per disc. Gives the
-    collection.
+    ``face``: one colour, one per disc, or with ``cmap`` one value per disc, grey if
+    NaN. Gives the collection.
     """
+    from matplotlib import colormaps
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle
 
@@ -167,44 +190,10 @@ def draw_nodes(ax, xy, *, radius, face, edge="0.25", width=0.8, cmap=None, zorde
     if cmap is None:
         discs.set_facecolor(face)
     else:
-        discs.set_cmap(cmap)
+        discs.set_cmap(colormaps.get_cmap(cmap).with_extremes(bad=UNKNOWN))
         discs.set_array(np.asarray(face, dtype=float))
     ax.add_collection(discs)
     return discs
-
-
-def write_names(ax, xy, names, *, radius, colours="black") -> None:
-    """Write the names into discs of this radius, where they can be read there.
-
-    Else names stand above their electrodes.
-    """
-    if not len(names):
-        return
-    box = ax.get_position(original=True)
-    inches = ax.figure.get_size_inches()
-    spans = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
-    scale = min(box.width * inches[0] / spans[0], box.height * inches[1] / spans[1])
-    points = 72 * scale * radius  # the disc's radius on paper
-    size = 1.75 * points / (0.68 * max(2.0, max(map(len, names))))
-    inside = size >= 4.5
-    colours = [colours] * len(names) if isinstance(colours, str) else colours
-    for (u, v), name, colour in zip(xy, names, colours, strict=True):
-        ax.text(
-            u,
-            v if inside else v + 1.2 * radius,
-            name,
-            ha="center",
-            va="center_baseline" if inside else "bottom",
-            fontsize=min(size, 9.0) if inside else 7.0,
-            color=colour if inside else "black",
-            zorder=5,
-        )
-
-
-def readable_on(colours) -> list[str]:
-    """Black or white, whichever reads better on each colour (RGBA rows)."""
-    light = np.asarray(colours)[:, :3] @ [0.299, 0.587, 0.114]
-    return ["black" if value > 0.55 else "white" for value in light]
 
 
 def colour_bar(ax, mappable, label: str):
@@ -212,8 +201,9 @@ def colour_bar(ax, mappable, label: str):
 
     Inside the frame, because layouts forget what hangs over axes of fixed aspect.
     """
-    ax.set_xlim(-1.3 * RADIUS, 1.95 * RADIUS)
-    place = [1.36 * RADIUS, -0.65 * RADIUS, 0.07 * RADIUS, 1.3 * RADIUS]
+    reach = ax.get_ylim()[1]
+    ax.set_xlim(-reach, 1.5 * reach)
+    place = [1.046 * reach, -0.5 * reach, 0.054 * reach, reach]
     inset = ax.inset_axes(place, transform=ax.transData)
     bar = ax.figure.colorbar(mappable, cax=inset)
     bar.set_label(label, fontsize=9)
@@ -225,4 +215,4 @@ def colour_bar(ax, mappable, label: str):
 
 def dots(ax, xy, colour=GREY) -> None:
     """Small dots for electrodes that are only there for orientation."""
-    draw_nodes(ax, xy, radius=0.012 * RADIUS, face=colour, edge="none", zorder=2)
+    draw_nodes(ax, xy, radius=_SMALLEST_DISC, face=colour, edge="none", zorder=2)

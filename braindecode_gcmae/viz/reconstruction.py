@@ -8,16 +8,17 @@ from .heads import (
     draw_head,
     draw_map,
     draw_nodes,
+    largest_gap,
     locate,
     node_radius,
-    readable_on,
-    write_names,
 )
-from .style import GREY, PALETTE, accent, new_axes, tidy
+from .style import GREY, PALETTE, UNKNOWN, accent, new_axes, tidy
+from .writing import readable_on, write_names
 
 __all__ = ["plot_reconstruction"]
 
-_MAPPED = 16  # electrodes: with fewer, discs instead of an interpolated map
+# With fewer electrodes, or a wider gap, discs: a map would be made up there.
+_MAPPED, _WIDEST_GAP = 16, 0.6 * RADIUS
 _LISTED = 24
 
 
@@ -32,18 +33,20 @@ def masked_correlation(target: np.ndarray, reconstruction: np.ndarray) -> np.nda
 
     Parameters
     ----------
-    target, reconstruction : ndarray, shape (n, N, F)
+    target, reconstruction : ndarray or masked array, shape (n, N, F)
+        Masked: in windows without that electrode, which do not count.
 
     Returns
     -------
     ndarray, shape (N,)
-        0 where nothing varies.
+        0 where nothing varies, NaN where no window counts.
     """
     axis = 0 if len(target) > 1 else 2
     x = target - target.mean(axis, keepdims=True)
     y = reconstruction - reconstruction.mean(axis, keepdims=True)
     norm = np.sqrt((x**2).sum((0, 2)) * (y**2).sum((0, 2)))
-    return (x * y).sum((0, 2)) / np.where(norm > 0, norm, np.inf)
+    score = (x * y).sum((0, 2)) / np.where(norm > 0, norm, np.inf)
+    return np.ma.filled(score, np.nan)
 
 
 def plot_reconstruction(
@@ -59,7 +62,8 @@ def plot_reconstruction(
 
     Two heads in the same colours: the features as they were, and with the masked
     electrodes (ringed) replaced by their reconstruction; then, for each masked
-    electrode, the correlation of the two over windows.
+    electrode, the correlation of the two over windows. Electrodes that the windows lack
+    are grey and have no correlation.
 
     Parameters
     ----------
@@ -82,65 +86,84 @@ def plot_reconstruction(
     Raises
     ------
     ValueError
-        If no electrode was masked or positions are unknown.
+        If no electrode with data was masked or positions are unknown.
     """
-    target, rebuilt, masked, positions = reconstruction
+    masked, positions = reconstruction[2:4]
     masked = np.asarray(masked, dtype=bool)
     if not masked.any():
         raise ValueError("no electrode was masked: nothing to compare")
+    target, rebuilt = _where_present(reconstruction)
+    score = masked_correlation(target, rebuilt)
+    if not np.isfinite(score[masked]).any():
+        raise ValueError("no masked electrode has data: nothing to compare")
     xy, names = locate(positions, len(masked))
     if channels is not None:
         names = locate(channels, len(masked))[1]
     before, after = (_values(part, window, feature) for part in (target, rebuilt))
     after = np.where(masked, after, before)
-    limit = max(np.abs(before).max(), np.abs(after).max()) or 1.0
+    limit = np.nanmax(np.abs([before, after]), initial=0.0) or 1.0
+    grey = " (grey: no data)" if np.isnan(before).any() else ""
     axes = new_axes(axes, 3, 3.9, 4.0, ratios=[1, 1.25, 0.75])
     for ax, values, title in zip(
         axes[:2],
         (before, after),
-        ("before", "ringed electrodes in-painted"),
+        (f"before{grey}", "ringed electrodes in-painted"),
         strict=True,
     ):
         image = _head(ax, values, xy, names, masked, cmap=cmap, limit=limit)
         ax.set_title(title, fontsize=11)
     what = "mean node feature" if feature is None else "node feature"
     colour_bar(axes[1], image, f"{what} (SD)")
-    _scores(axes[2], masked_correlation(target, rebuilt), masked, names)
+    _scores(axes[2], score, masked, names)
     axes[2].set_xlabel(
         "correlation over windows" if len(target) > 1 else "correlation over features"
     )
     return axes
 
 
-def _values(part, window, feature):
+def _where_present(reconstruction) -> tuple:
+    """Target and reconstruction, masked arrays if windows may lack electrodes."""
+    parts = reconstruction[:2]
+    present = getattr(reconstruction, "present", None)
+    if present is None:
+        return parts
+    absent = np.broadcast_to(~np.asarray(present, bool)[..., None], parts[0].shape)
+    return tuple(np.ma.array(part, mask=absent) for part in parts)
+
+
+def _values(part, window, feature) -> np.ndarray:
     part = part.mean(0) if window is None else part[window]
     part = part if feature is None else part[:, feature]
-    return part.mean(1) if part.ndim == 2 else part
+    part = part.mean(1) if part.ndim == 2 else part
+    return np.ma.filled(part, np.nan)
 
 
 def _head(ax, values, xy, names, masked, *, cmap, limit):
-    radius = node_radius(xy)
-    if len(xy) >= _MAPPED:
+    radius, known = node_radius(xy), np.isfinite(values)
+    ringed = masked & known
+    if known.sum() >= _MAPPED and largest_gap(xy[known]) <= _WIDEST_GAP:
         image = draw_map(ax, values, xy, cmap=cmap, limit=limit)
-        draw_nodes(ax, xy[~masked], radius=0.014 * RADIUS, face="0.15", edge="none")
-        ring, rim = min(radius, 0.06 * RADIUS), "black"
-        draw_nodes(ax, xy[masked], radius=ring, face="none", edge=rim, width=1.6)
+        plain, ring = known & ~masked, min(radius, 0.06 * RADIUS)
+        draw_nodes(ax, xy[plain], radius=0.014 * RADIUS, face="0.15", edge="none")
+        draw_nodes(ax, xy[ringed], radius=ring, face="none", edge="black", width=1.6)
+        draw_nodes(ax, xy[~known], radius=ring, face=UNKNOWN, edge=GREY)
         return image
-    draw_head(ax)
-    rim = np.where(masked, "black", "0.6").tolist()
-    width = np.where(masked, 3.0, 0.8)
+    draw_head(ax, xy)
+    rim = np.where(ringed, "black", "0.6").tolist()
+    width = np.where(ringed, 3.0, 0.8)
     discs = draw_nodes(
         ax, xy, radius=radius, face=values, edge=rim, width=width, cmap=cmap
     )
     discs.set_clim(-limit, limit)
-    ink = readable_on(discs.to_rgba(np.asarray(values, dtype=float)))
-    write_names(ax, xy, names, radius=radius, colours=ink)
+    if len(xy) < _MAPPED:
+        ink = readable_on(discs.to_rgba(np.asarray(values, dtype=float)))
+        write_names(ax, xy, names, radius=radius, colours=ink)
     return discs
 
 
 def _scores(ax, score, masked, names) -> None:
     """A lollipop per masked electrode, best on top."""
-    rows = np.flatnonzero(masked)
+    rows = np.flatnonzero(masked & np.isfinite(score))
     rows = rows[np.argsort(score[rows], kind="stable")]
     y = np.arange(len(rows))
     ax.hlines(y, 0, score[rows], color=GREY, linewidth=1.2)

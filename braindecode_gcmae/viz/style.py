@@ -2,12 +2,13 @@
 
 import numpy as np
 
-__all__ = ["GREY", "MARKERS", "PALETTE", "accent", "new_axes", "tidy"]
+__all__ = ["GREY", "MARKERS", "PALETTE", "UNKNOWN", "accent", "new_axes", "tidy"]
 
 # Okabe & Ito (2008): told apart by everybody, and by their markers in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 GREY = "0.55"
+UNKNOWN = "0.8"  # discs of electrodes without a value
 accent = PALETTE[1]
 
 
