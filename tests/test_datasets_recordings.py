@@ -1,5 +1,7 @@
 """PhysioNet's recordings come out as they went in."""
 
+import warnings
+
 import edfio
 import numpy as np
 import pytest
@@ -212,3 +214,71 @@ def test_the_eyes_of_a_sleep_recording_are_no_electrodes(tmp_path):
     with pytest.warns(UserWarning, match="'E1-M2', 'E2-M1'.*left out"):
         (part,) = read_recordings(tmp_path).datasets
     assert part.raw.ch_names == ["C3-M2", "C4-M1"]
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_a_sleep_recording_keeps_its_scalp_alone(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    scalp = ["F3", "F4", "C3", "C4", "O1", "O2", "M1", "M2"]
+    others = ["E1", "E2", "L_EOG", "LOC", "Chin1", "Leg/L", "SpO2", "Temp rectal"]
+    recorded(tmp_path / "a_raw.fif", [*scalp[:4], *others, *scalp[4:]])
+    with pytest.warns(UserWarning, match="'E1', 'E2', 'L_EOG', 'LOC'.*left out"):
+        (part,) = read_recordings(tmp_path).datasets
+    assert part.raw.ch_names == scalp
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_kept_channels_without_a_place_are_named(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings
+
+    recorded(tmp_path / "a_raw.fif", ["Fp1", "Fz", "C3", "A1-A2", "left ear"])
+    with pytest.warns(UserWarning, match="'A1-A2', 'left ear'.*without a place"):
+        (part,) = read_recordings(tmp_path).datasets
+    assert len(part.raw.ch_names) == 5
+    free = tmp_path / "free_raw.fif"
+    recorded(free, ["x1", "x2", "C3"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        read_recordings(free)  # names tell nothing here
+        read_recordings(free, channels=["x1", "C3"])
+
+
+def write_without_eeg(path, kind):
+    """A file that holds annotations alone, or channels of one type only."""
+    path = path.with_suffix(".edf" if kind == "annotations" else ".fif")
+    if kind == "annotations":
+        stages = [edfio.EdfAnnotation(30 * i, 30, "Sleep stage W") for i in range(3)]
+        edfio.Edf([], annotations=stages).write(path)
+    else:
+        recorded(path, ["1", "2"], kinds=kind)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+@pytest.mark.parametrize("kind", ["annotations", "mag", "seeg", "csd"])
+def test_a_file_without_eeg_is_named_and_does_not_stop_a_folder(tmp_path, kind):
+    from braindecode_gcmae.datasets import read_recordings, unlabelled_windows
+
+    recorded(tmp_path / "good_raw.fif")
+    other = write_without_eeg(tmp_path / "other_raw", kind)
+    held = "nor any other" if kind == "annotations" else f"only {kind}"
+    said = rf"{other.name}.*no channel of type EEG, {held}"
+    with pytest.warns(UserWarning, match=f"1 of 2 files.*{said}"):
+        assert len(read_recordings(tmp_path).datasets) == 1
+    with pytest.warns(UserWarning, match=f"1 of 2 files.*{said}"):
+        assert len(unlabelled_windows(tmp_path, 2.0)) == 2
+    for call in (read_recordings, unlabelled_windows):
+        with pytest.raises(ValueError, match=said):
+            call(other)
+
+
+@pytest.mark.filterwarnings("ignore:This filename")
+def test_compressed_recordings_are_found_and_derived_ones_are_not(tmp_path):
+    from braindecode_gcmae.datasets import read_recordings, unlabelled_windows
+
+    recorded(tmp_path / "sub-1_raw.fif.gz")
+    recorded(tmp_path / "sub-1_raw-1.fif.gz")  # as MNE names what goes on
+    (tmp_path / "sub-1-epo.fif.gz").write_bytes(b"no recording")
+    assert read_recordings(tmp_path).description["subject"].tolist() == ["1"]
+    assert len(unlabelled_windows(tmp_path, 2.0)) == 2

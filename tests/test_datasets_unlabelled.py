@@ -348,3 +348,72 @@ def test_epochs_keep_sessions_and_those_without_subjects_are_one_recording():
     aligned = RecordingAlignment().transform(untold)
     maps = {id(part.transform.found) for part in aligned.datasets}
     assert len(aligned.datasets) == 2 and len(maps) == 1
+
+
+@pytest.mark.parametrize("kind", ["mag", "seeg", "csd"])
+def test_a_recording_without_eeg_is_refused_by_its_types(kind):
+    info = mne.create_info(["1", "2", "STI"], 100.0, [kind, kind, "stim"])
+    raw = mne.io.RawArray(np.zeros((3, 800)), info, verbose=False)
+    epochs = mne.make_fixed_length_epochs(raw, 4.0, verbose=False)
+    for data in (raw, [make_raw(), raw], RawDataset(raw, {}), epochs):
+        with pytest.raises(ValueError, match=f"type EEG, only {kind}, stim"):
+            unlabelled_windows(data, 2.0)
+
+
+def test_a_file_without_eeg_does_not_stop_a_bids_root(tmp_path):
+    for subject in ("01", "02"):
+        path = mne_bids.BIDSPath(
+            subject=subject, task="rest", root=tmp_path, datatype="eeg"
+        )
+        mne_bids.write_raw_bids(
+            make_raw(),
+            path,
+            allow_preload=True,
+            format="BrainVision",
+            verbose="ERROR",
+        )
+    table = tmp_path / "sub-02/eeg/sub-02_task-rest_channels.tsv"
+    table.write_text(table.read_text("utf-8-sig").replace("EEG", "MISC"))
+    with pytest.warns(UserWarning, match="1 of 2 files.*sub-02_task-rest_eeg"):
+        dataset = unlabelled_windows(tmp_path, 4.0)
+    assert list(dataset.description["subject"]) == ["01"]
+
+
+@pytest.mark.parametrize("epoched", [False, True])
+@pytest.mark.parametrize("cathodes", [["Cz", "Pz"], ["Cz", "Pz", "Cz", "Pz"]])
+def test_a_bipolar_channel_has_no_place(epoched, cathodes):
+    anodes = ["C3", "C4", "Fp1", "Fz"][: len(cathodes)]
+    data = mne.set_bipolar_reference(make_raw(), anodes, cathodes, verbose=False)
+    if epoched:
+        data = mne.make_fixed_length_epochs(data, 4.0, verbose=False)
+    positions = unlabelled_windows(data, 4.0)[0][3]
+    bipolar = np.array(["-" in name for name in data.ch_names])
+    assert bipolar.sum() == len(cathodes)
+    np.testing.assert_array_equal(np.isnan(positions).all(1), bipolar)
+
+
+def test_epochs_have_the_places_of_their_names_and_no_eyes():
+    raw = make_raw([*NAMES, "HEOG"], positions=False)
+    epochs = mne.make_fixed_length_epochs(raw, 4.0, verbose=False)
+    with pytest.warns(UserWarning, match="'HEOG'.*left out"):
+        X, _, _, positions = unlabelled_windows(epochs, 4.0)[0]
+    expected = [ch["loc"][:3] for ch in make_chs_info(NAMES)]
+    np.testing.assert_allclose(positions, expected, atol=1e-6)
+    assert X.shape == (len(NAMES), 512)
+    assert epochs.ch_names == raw.ch_names
+
+
+def test_rates_that_are_one_rate_are_pooled_at_the_first():
+    first, second = make_raw(sfreq=250.0, seconds=130), make_raw(seconds=130)
+    second = mne.io.RawArray(
+        np.resize(second.get_data(), (len(NAMES), 32510)),
+        mne.create_info(NAMES, 250.02, "eeg"),
+        verbose=False,
+    )
+    for raws in ([first, second], [second, first]):
+        dataset = unlabelled_windows(raws, 60.0)
+        assert len({dataset[i][0].shape for i in range(len(dataset))}) == 1
+        rates = {part.transform.target_rate for part in dataset.datasets}
+        assert rates == {raws[0].info["sfreq"]}
+    with pytest.raises(ValueError, match="different sampling rates"):
+        unlabelled_windows([first, make_raw(sfreq=250.1)], 4.0)

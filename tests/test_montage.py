@@ -111,12 +111,20 @@ def _unnamed(names):
         ("C3-M2", "C3"),
         ("E36-REF", "E36"),
         ("VertexReference", "Cz"),
+        ("EEG A1-REF", "A1"),
+        ("O9", "I1"),
+        ("EEG O10-M1", "I2"),
         # Eyes, bipolar derivations, other words
         ("E1-M2", "E1-M2"),
         ("E2-A1", "E2-A1"),
         ("C3-P3", "C3-P3"),
         ("Polar", "Polar"),
         ("Fp1-F7", "Fp1-F7"),
+        # A derivation between the ears is none of them
+        ("A1-A2", "A1-A2"),
+        ("M1-M2", "M1-M2"),
+        ("EEG A2-A1", "EEG A2-A1"),
+        ("M1-(A1+A2)/2", "M1-(A1+A2)/2"),
         ("EEG 001", "EEG 001"),
         ("E300", "E300"),
         ("M1", "M1"),
@@ -158,6 +166,17 @@ def test_standard_positions_are_mne_template_in_the_head_frame():
     for name, position in theirs.items():
         np.testing.assert_allclose(ours[name], position, atol=1e-6)
     assert ours["C4"][0] > 0 > ours["C3"][0] and ours["Fz"][1] > 0 > ours["Oz"][1]
+
+
+@pytest.mark.filterwarnings("ignore:Montage name")
+@pytest.mark.parametrize("other, name", [("O9", "I1"), ("O10", "I2")])
+def test_two_names_of_a_site_are_one_place_in_mne(other, name):
+    ten_twenty = mne.channels.make_standard_montage("standard_1020")
+    place = ten_twenty.get_positions()["ch_pos"][other]
+    np.testing.assert_array_equal(place, _template().get_positions()["ch_pos"][name])
+    np.testing.assert_array_equal(
+        electrode_positions([other]), electrode_positions([name])
+    )
 
 
 def test_nobody_can_change_the_shared_table():

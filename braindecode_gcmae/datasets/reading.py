@@ -11,17 +11,15 @@ import numpy as np
 from braindecode.datasets import BaseConcatDataset, RawDataset
 
 from braindecode_gcmae.montage import electrode_positions, match_electrodes
+from braindecode_gcmae.montage.evidence import measured_positions
+from braindecode_gcmae.montage.nets import beside_the_scalp
 
 # One file of each recording: BrainVision's data and EEGLAB's .fdt follow theirs.
-_EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff", ".raw")
+_EXTENSIONS = tuple(".edf .bdf .gdf .vhdr .set .fif .fif.gz .cnt .mff .raw".split())
+_FIF = re.compile(r"\.fif(\.gz)?$", re.IGNORECASE)
 _SUBJECT = r"sub-([A-Za-z0-9]+)"
 _SESSION, _RUN = r"ses-([A-Za-z0-9]+)", r"run-([A-Za-z0-9]+)"
 _NOBODY = {"", "0", "x", "anonymous", "anonymized", "anonymised", "unknown", "n/a"}
-# EDF files often give every channel the type EEG.
-_OTHER = (
-    r"(?i)\b(?:[hv]?eog|e[12]-[am][12]|ecg|ekg|emg|resp\w*|stim\w*|status|trig\w*|"
-    r"gsr|eda|ppg)"
-)
 _NOT_RAW = {"epo", "eve", "ave", "cov", "fwd", "inv", "ica", "proj", "trans", "src"}
 _HBN_SUBJECT = r"(NDAR[A-Za-z0-9]+)"
 _EMBARC_SUBJECT = r"((?:CU|MG|TX|UM)\d{4})"
@@ -32,23 +30,29 @@ def _recording_files(root):
     root, found = Path(root), []
     for path in sorted(root.rglob("*")):
         other = {"derivatives", "sourcedata"} & set(path.relative_to(root).parts)
-        if path.suffix.lower() in _EXTENSIONS and not _is_derived(path) and not other:
+        if _is_recording(path) and not _is_derived(path) and not other:
             found.append(path)
     return [path for path in found if not _continues(path)]
 
 
+def _is_recording(path):
+    return path.name.lower().endswith(_EXTENSIONS)
+
+
 def _is_derived(path):
     """FIF files of epochs, averages, ..., by what MNE's names end in."""
-    words = re.split("[_-]", re.sub(r"-\d+$", "", path.stem))
-    return path.suffix.lower() == ".fif" and words[-1] in _NOT_RAW
+    stem, is_fif = _FIF.subn("", path.name)
+    words = re.split("[_-]", re.sub(r"-\d+$", "", stem))
+    return bool(is_fif) and words[-1] in _NOT_RAW
 
 
 def _continues(path):
     """FIF recordings beyond 2 GB go on in -1.fif or split-02: MNE follows by itself."""
-    first = re.sub(r"-\d+$", "", path.stem)
+    stem, is_fif = _FIF.subn("", path.name)
+    first = re.sub(r"-\d+$", "", stem)
     first = re.sub(r"split-\d+", "split-01", first)
-    there = path.with_name(first + path.suffix)
-    return path.suffix == ".fif" and there != path and there.is_file()
+    there = path.with_name(first + path.name[len(stem) :])
+    return bool(is_fif) and there != path and there.is_file()
 
 
 def _subject_of(path, pattern, raw):
@@ -75,38 +79,86 @@ def _entities(path):
     return found
 
 
-def eeg_only(raw, channels):
-    """EEG channels alone, with positions where names tell; nothing is loaded."""
-    if set(raw.get_channel_types()) != {"eeg"}:
-        raw = raw.copy().pick("eeg", exclude=())
-    others = [name for name in raw.ch_names if re.search(_OTHER, name)]
-    if others and len(others) < len(raw.ch_names):
-        warnings.warn(
-            f"{others} have the type EEG and the names of something else: they are "
-            "left out. Set their types, or rename them",
-            stacklevel=3,
-        )
-        raw = raw.copy().drop_channels(others)
-    places = _places(raw)  # of all: names of a net mean a place as a whole list
+def channel_types(recording):
+    """Types of the channels as MNE has them; none of a file of annotations alone."""
+    return recording.get_channel_types() if recording.ch_names else []
+
+
+def require_eeg(recording, name):
+    """Refuse a recording without EEG by its name, and by what it holds instead."""
+    kinds = sorted(set(channel_types(recording)))
+    if "eeg" not in kinds:
+        held = f"only {', '.join(kinds)}" if kinds else "nor any other"
+        raise ValueError(f"{name} has no channel of type EEG, {held}")
+
+
+def _called(recording):
+    files = [file for file in getattr(recording, "filenames", ()) if file]
+    return f"the recording {files[0]}" if files else "the recording"
+
+
+def eeg_only(recording, channels):
+    """EEG channels alone, with positions where names tell; no Raw is loaded."""
+    require_eeg(recording, _called(recording))
+    typed = zip(recording.ch_names, channel_types(recording), strict=True)
+    recording = _picked(recording, [name for name, kind in typed if kind == "eeg"])
+    recording = _without_others(recording)
+    places = _places(recording)  # of all: names of a net mean a place as a whole list
     if channels is not None:
-        rows = match_electrodes(channels, raw.info["chs"])
-        raw = raw.copy().pick([raw.ch_names[row] for row in rows])
+        rows = match_electrodes(channels, recording.info["chs"])
+        recording = _picked(recording, [recording.ch_names[row] for row in rows])
     if places is None:
-        return raw
-    places = {name: place for name, place in places.items() if name in raw.ch_names}
+        return recording
+    if channels is None:
+        _say_unplaced(recording.ch_names, places)
+    places = {name: places[name] for name in recording.ch_names if name in places}
     montage = mne.channels.make_dig_montage(places, coord_frame="head")
-    return raw.copy().set_montage(montage, on_missing="ignore", verbose="ERROR")
+    return recording.copy().set_montage(montage, on_missing="ignore", verbose="ERROR")
 
 
-def _places(raw):
+def _picked(recording, names):
+    if names == recording.ch_names:
+        return recording
+    recording = recording.copy()
+    if isinstance(recording, mne.BaseEpochs):
+        recording.load_data()  # MNE picks in memory only
+    return recording.pick(names)
+
+
+def _without_others(recording):
+    """The same without what has the type EEG, as EDF often gives it to all channels."""
+    beside = beside_the_scalp(recording.ch_names)
+    if not beside.any() or beside.all():
+        return recording
+    named = list(zip(recording.ch_names, beside, strict=True))
+    warnings.warn(
+        f"{[name for name, other in named if other]} have the type EEG and the names "
+        "of something else: they are left out. Set their types, or rename them",
+        stacklevel=4,
+    )
+    return _picked(recording, [name for name, other in named if not other])
+
+
+def _places(recording):
     """Positions by name, measured or else of the names; None if all are measured."""
-    loc = np.array([ch["loc"][:3] for ch in raw.info["chs"]])
-    known = np.isfinite(loc).all(axis=1) & loc.any(axis=1)
+    channels = recording.info["chs"]
+    places = measured_positions(channels)
+    known = np.isfinite(places).all(axis=1)
     if known.all():
         return None
-    loc[~known] = electrode_positions(raw.info["chs"])[~known]
-    named = zip(raw.ch_names, loc, strict=True)
+    places[~known] = electrode_positions(channels)[~known]
+    named = zip(recording.ch_names, places, strict=True)
     return {name: place for name, place in named if np.isfinite(place).all()}
+
+
+def _say_unplaced(names, places):
+    lost = [name for name in names if name not in places]
+    if 0 < len(lost) < len(names) / 2:
+        warnings.warn(
+            f"{lost} are kept as electrodes without a place: neither their names nor "
+            "'loc' tell one. Set their types if they are none",
+            stacklevel=1,  # one place for all callers: Python says it once for a cap
+        )
 
 
 def lazily(raw, file, cache):
@@ -154,8 +206,8 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
     FileNotFoundError
         If a path does not exist or holds no recording.
     ValueError
-        If a file that was named cannot be read; of a folder such files are left out,
-        with a warning.
+        If a file that was named cannot be read or holds no EEG; of a folder such files
+        are left out, with a warning.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     files = []
@@ -163,7 +215,7 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist.")
         # A MFF recording is itself a folder.
-        one = path.is_file() or path.suffix.lower() in _EXTENSIONS
+        one = path.is_file() or _is_recording(path)
         here = [path] if one else _recording_files(path)
         if not here:
             raise FileNotFoundError(
@@ -174,6 +226,7 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
     for file in files:
         try:
             raw = mne.io.read_raw(file, preload=False, verbose="ERROR")
+            require_eeg(raw, "it")
         except Exception as error:
             if file in map(Path, paths):
                 raise ValueError(f"{file} cannot be read: {error}") from error

@@ -21,10 +21,12 @@ from scipy.signal import resample_poly
 
 from braindecode_gcmae.alignment.columns import subject_column
 from braindecode_gcmae.datasets.reading import (
+    channel_types,
     eeg_only,
     read_recordings,
     subject_of_header,
 )
+from braindecode_gcmae.features.look import same_rate
 
 
 class ToMicrovolts:
@@ -93,9 +95,19 @@ def _bids_parts(root):
     from braindecode.datasets import BIDSDataset
 
     parts = list(BIDSDataset(root, datatypes="eeg", on_ch_mismatch="rename").datasets)
-    if not parts:
+    kept, others = [], []
+    for part in parts:
+        (kept if "eeg" in channel_types(part.raw) else others).append(part)
+    if not kept:
         raise FileNotFoundError(f"the BIDS data set {root} holds no EEG recording.")
-    return parts
+    if others:
+        files = [str(part.raw.filenames[0]) for part in others[:3]]
+        warnings.warn(
+            f"{len(others)} of {len(parts)} files have no channel of type EEG and are "
+            f"left out: {'; '.join(files)}",
+            stacklevel=4,
+        )
+    return kept
 
 
 def _window_raw(part, seconds, stride, sfreq):
@@ -139,9 +151,7 @@ def _without_bad_spans(windows):
 
 def _window_epochs(epochs, seconds, stride, sfreq, number):
     """Each epoch is cut like a recording; whose it is comes from its metadata."""
-    epochs = epochs.copy().drop_bad()
-    if set(epochs.get_channel_types()) != {"eeg"}:
-        epochs = epochs.load_data().pick("eeg", exclude=())  # MNE picks in memory only
+    epochs = eeg_only(epochs.copy().drop_bad(), None)
     native = epochs.info["sfreq"]
     length, step = round(seconds * native), max(1, round(stride * native))
     rate, parts = sfreq or native, []
@@ -181,6 +191,19 @@ def _recordings(epochs, number):
     return [(table.iloc[rows[0]].to_dict(), rows) for rows in found.values()]
 
 
+def _to_one_rate(windows):
+    """Give all windows the rate and length of the first, whose rate is theirs, too."""
+    first = windows[0].transform
+    rates = {part.transform.target_rate for part in windows}
+    if not all(same_rate(rate, first.target_rate) for rate in rates):
+        raise ValueError(
+            f"recordings have different sampling rates {sorted(rates)} Hz: give sfreq."
+        )
+    for part in windows:
+        part.transform.target_rate = first.target_rate
+        part.transform.n_times = first.n_times
+
+
 def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=None):
     """Cut recordings into windows in µV that are read from disk when asked for.
 
@@ -206,16 +229,17 @@ def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=N
     Raises
     ------
     ValueError
-        If no recording is as long as a window, rates differ without ``sfreq``, or
-        a length makes no sense. Shorter recordings are left out with a warning, windows
-        that touch a stretch annotated as bad without one.
+        If no recording is as long as a window, one has no EEG, rates differ without
+        ``sfreq``, or a length makes no sense. Shorter recordings, and files of a folder
+        without EEG, are left out with a warning, windows that touch a stretch annotated
+        as bad without one.
     """
     if not 0 <= overlap_seconds < window_seconds:
         raise ValueError(
             "overlap_seconds must lie in [0, window_seconds), got "
             f"{overlap_seconds} and {window_seconds} s."
         )
-    kept, short, rates = [], [], set()
+    kept, short = [], []
     stride = window_seconds - overlap_seconds
     for number, part in enumerate(_as_parts(data)):
         if isinstance(part, mne.BaseEpochs):
@@ -230,7 +254,6 @@ def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=N
         if not windows:
             short.append(part)
             continue
-        rates.update(window.transform.target_rate for window in windows)
         kept += windows
     if not kept:
         raise ValueError(
@@ -242,8 +265,5 @@ def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=N
             f"{window_seconds} s, or bad stretches leave no such window: left out.",
             stacklevel=2,
         )
-    if len(rates) > 1:
-        raise ValueError(
-            f"recordings have different sampling rates {sorted(rates)} Hz: give sfreq."
-        )
+    _to_one_rate(kept)
     return BaseConcatDataset(kept).set_return_ch_pos(True)

@@ -21,6 +21,7 @@ from braindecode_gcmae.montage.nets import (
     Key,
     is_biosemi,
     key_of,
+    keys_of,
     net_of,
     place_of,
 )
@@ -155,7 +156,7 @@ def weigh(channels: list, cap: Evidence | None = None) -> Evidence:
     names = [name_of(channel) for channel in channels]
     measured = measured_positions(channels)
     net = net_of(names, measured)
-    keys = [key_of(name, net) for name in names]
+    keys = keys_of(names, net)
     if cap is not None:
         keys = _as_the_cap_says(keys, names, measured, cap)
     tabulated = np.array([place_of(key) for key in keys], dtype=float).reshape(-1, 3)
@@ -172,15 +173,21 @@ def _as_the_cap_says(
 
     Who asks an EGI net for a number without a place has read it there, and so has who
     asks a BioSemi cap for "D19". "C3" is a place first, unless all names are labels of
-    that cap and one of them is nothing else.
+    that cap and one of them is nothing else. A free name of the cap is its channel.
     """
+    named = zip(cap.names, cap.keys, strict=True)
+    free = {name: key for name, key in named if not key.system}
     bare = np.isnan(measured).any(1)
     takes = bare & _meant_as_the_caps(names, cap)
     out = []
     for name, key, take, lone in zip(names, keys, takes, bare, strict=True):
-        if not take and lone and key.system == SOME_BIOSEMI:
+        if take:
+            key = key_of(name, cap.net)
+        elif lone and name in free:
+            key = free[name]
+        elif lone and key.system == SOME_BIOSEMI:
             key = key_of(name, None)  # on another cap, or beside names of 10-05
-        out.append(key_of(name, cap.net) if take else key)
+        out.append(key)
     return out
 
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-_RENAMED = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}
+_RENAMED = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8", "o9": "I1", "o10": "I2"}
 _VERTEX = {"vref": "Cz", "e129": "Cz", "eref": "Cz", "vertexreference": "Cz"}
 _EDGES = re.compile(r"^[\s.]+|[\s.]+$")
 _PREFIX = re.compile(r"^(eeg[\s:_\-]*|pol\s+)", re.IGNORECASE)
@@ -22,6 +22,7 @@ _REFERENCE = re.compile(
     re.IGNORECASE,
 )
 _EGI = re.compile(r"^e\s*0*([1-9]\d*)$", re.IGNORECASE)
+_EAR = re.compile(r"^[am][12]$", re.IGNORECASE)
 _LAST = {"E": 257}  # 32 of any other letter
 _NET = re.compile(r"^([a-h])\s*0*([1-9]\d?\d?)$", re.IGNORECASE)
 
@@ -84,8 +85,10 @@ def _spellings(name: str) -> list[str]:
     prefixless = _PREFIX.sub("", bare)
     reference = _REFERENCE.search(prefixless)
     start = prefixless[: reference.start()] if reference else prefixless
-    if reference and reference["ear"] and _EGI.match(start):
-        start = prefixless  # "E1-M2" of a sleep recording: an eye, no number of a net
+    if reference and reference["ear"] and (_EGI.match(start) or _EAR.match(start)):
+        # "E1-M2" of a sleep recording is an eye, no number of a net, and "A1-A2" a
+        # derivation between the ears
+        start = prefixless
     shorter = (prefixless, start)
     return [bare, *(_EDGES.sub("", spelling) for spelling in shorter)]
 
@@ -109,10 +112,11 @@ def canonical_name(name: str) -> str:
     """Spell an electrode's name the way the 10-05 system does.
 
     Case, surrounding blanks and dots, a leading "EEG", a trailing common reference
-    and the old names T3, T4, T5, T6 are resolved: "Fc5." is "FC5", "EEG FP1-REF" is
-    "Fp1", "T3" is "T7", "e036" is "E36", "VREF" is "Cz". A name that is neither 10-05
-    nor E1..E128 is returned without its surrounding blanks and dots. This is about one
-    name alone: that of a BioSemi cap or of another EGI net is told by its whole list
+    and other names of a site (T3, T4, T5, T6, O9, O10) are resolved: "Fc5." is "FC5",
+    "EEG FP1-REF" is "Fp1", "T3" is "T7", "O9" is "I1", "e036" is "E36", "VREF" is "Cz".
+    A name that is neither 10-05 nor E1..E128 is returned without its surrounding blanks
+    and dots. This is about one name alone: that of a BioSemi cap or of another EGI net,
+    an eye ("E1") or a contact within the brain ("POL F1") is told by its whole list
     (:func:`match_electrodes`).
 
     Parameters

@@ -29,8 +29,22 @@ TITLES = {
 # noise and laid over its table, come within 9.7; those of HydroCel-32 not below 18.
 _FITS = 12.0
 _EXACT = 2.0  # degrees: of few channels, which are not moved; those of a table itself
-# What BioSemi's amplifiers record beside the cap
-_BESIDE = re.compile(r"\s*(exg|status|gsr|erg|resp|plet|temp|ana)", re.IGNORECASE)
+# What is recorded beside the scalp. The last lines are whole words: other names may
+# begin with them.
+_BESIDE = re.compile(
+    r"""(?<![a-z\d]) (?:
+    [a-z]* (?:eog|ecg|ekg|emg|flow)
+    | resp|thor|abd|snor|puls|plet|ppg|gsr|eda|exg|stim|trig|status|photic|burst|suppr
+    | (?:
+        [lr]oc | [hv]eo[a-z]? | e[12]\W+[am][12] | chin[lr]? | [lr]?leg[lr]?
+        | s[ap]o2 | h\.?r | temp(?:erature)? | erg | ana | aux | sti | ibi
+        | event | marker
+    ) \d* (?![a-z\d])
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_EYES = {"E1", "E2"}  # as sleep laboratories name them
+_POL = re.compile(r"\s*pol\s", re.IGNORECASE)  # what Nihon Kohden puts before names
 _COMPLETE = 0.9  # of a cap's channels, where names alone are to tell its size
 
 
@@ -63,6 +77,53 @@ def key_of(name: str, net: str | None) -> Key:
     return Key("hydrocel" if known else "", name)
 
 
+def keys_of(names: Sequence[str], net: str | None) -> list[Key]:
+    """Return what the names of a list mean, which belongs to this net."""
+    return [
+        Key("", name.strip()) if free else key_of(name, net)
+        for name, free in zip(names, _no_electrodes(names), strict=True)
+    ]
+
+
+def beside_the_scalp(names: Sequence[str]) -> np.ndarray:
+    """Say which names of a list are those of eyes, muscles, breath, ..., bool (N,)."""
+    named = [bool(_BESIDE.search(name)) for name in names]
+    return np.array(named, dtype=bool) | _eyes(names)
+
+
+def _no_electrodes(names: Sequence[str]) -> np.ndarray:
+    """Say which names look like those of electrodes and are none, beside the others."""
+    return _eyes(names) | _intracranial(names)
+
+
+def _labels(names: Sequence[str], without: np.ndarray) -> list[str | None]:
+    """Return what the names spell on nets and caps, None for those to leave out."""
+    listed = zip(names, without, strict=True)
+    return [None if its else net_label(name) for name, its in listed]
+
+
+def _eyes(names: Sequence[str]) -> np.ndarray:
+    """Say which names are E1 and E2 of a sleep recording, no numbers of a net.
+
+    They are alone among names of the 10-05 system; Cz is the reference of a net, too.
+    """
+    contacts = _intracranial(names)
+    labels = _labels(names, contacts)
+    numbers = {x for x in labels if x is not None and x.startswith("E")}
+    if not numbers or not numbers <= _EYES or _speak_biosemi(names, labels):
+        return np.zeros(len(names), dtype=bool)
+    eyes = np.array([x in numbers for x in labels], dtype=bool)
+    others = [n for n, its in zip(names, eyes | contacts, strict=True) if not its]
+    sites = {canonical_name(name) for name in others} - {"Cz"}
+    return eyes & (not sites.isdisjoint(table("ten_five")))
+
+
+def _intracranial(names: Sequence[str]) -> np.ndarray:
+    """Say which names are contacts within the brain: "POL F1" beside "EEG C3-Ref"."""
+    scalp = any(name.lstrip().lower().startswith("eeg") for name in names)
+    return np.array([scalp and bool(_POL.match(name)) for name in names], dtype=bool)
+
+
 def place_of(key: Key) -> np.ndarray:
     """Return the tabulated position of a key (3,), NaN if there is none."""
     unknown = np.full(3, np.nan)
@@ -93,7 +154,7 @@ def net_of(names: Sequence[str], measured: np.ndarray) -> str | None:
         The stem of a table; "biosemi" for names of a BioSemi cap of unknown size;
         None if the names are those of no net, or were measured on none that we know.
     """
-    labels = [net_label(name) for name in names]
+    labels = _labels(names, _no_electrodes(names))
     known = np.array([x is not None for x in labels], dtype=bool) & on_a_head(measured)
     if _speak_biosemi(names, labels):
         there = {x for x in labels if x is not None and x in table(BIOSEMI[-1])}
@@ -122,7 +183,7 @@ def _speak_biosemi(names: Sequence[str], labels: list[str | None]) -> bool:
     """
     only = sum(only_biosemi(label) for label in labels)
     others = [n for n, label in zip(names, labels, strict=True) if label is None]
-    return only > sum(not _BESIDE.match(name) for name in others)
+    return only > sum(not _BESIDE.search(name) for name in others)
 
 
 def _fitting(
