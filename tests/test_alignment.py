@@ -26,7 +26,7 @@ from braindecode_gcmae.alignment import (
     window_covariances,
 )
 from braindecode_gcmae.alignment.columns import SUBJECT_COLUMNS
-from braindecode_gcmae.alignment.formulas import stored_steps
+from braindecode_gcmae.alignment.signal import stored_steps
 from tests.tiny import windowed
 
 SFREQ = 100.0

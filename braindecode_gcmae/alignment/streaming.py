@@ -9,8 +9,10 @@ from braindecode_gcmae.alignment.formulas import (
     automatic_shrinkage,
     check_options,
     degrees_of_freedom,
-    rounding_floor,
     window_covariances,
+)
+from braindecode_gcmae.alignment.signal import (
+    rounding_floor,
     without_rounding,
 )
 

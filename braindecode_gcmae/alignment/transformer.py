@@ -17,14 +17,16 @@ from braindecode_gcmae.alignment.containers import (
 from braindecode_gcmae.alignment.formulas import (
     apply_whitening,
     automatic_shrinkage,
-    carried_by_one,
     check_options,
     degrees_of_freedom,
     explained_channels,
-    flat_channels,
     mean_covariance,
-    rounding_floor,
     window_covariances,
+)
+from braindecode_gcmae.alignment.signal import (
+    carried_by_one,
+    flat_channels,
+    rounding_floor,
     without_rounding,
 )
 from braindecode_gcmae.montage import canonical_name, match_electrodes

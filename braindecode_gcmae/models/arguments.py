@@ -5,13 +5,15 @@ import warnings
 from collections import Counter
 from numbers import Integral, Real
 
-from ..montage import match_electrodes
+from ..montage import match_electrodes, require_positions
+from ..montage.evidence import placed
 
 __all__ = [
     "check_arguments",
     "check_channel_names",
     "check_counts",
     "plain",
+    "refuse_unplaced",
     "supersede",
 ]
 
@@ -189,3 +191,16 @@ def _window(saved: dict, given: dict) -> dict:
     elif known == 1 and seconds is not None:
         time["n_times"] = round(seconds * time["sfreq"])
     return time
+
+
+def refuse_unplaced(channels: list | int, electrodes: list[str] | None) -> None:
+    """Say that a geometric graph needs positions, and whose are unknown."""
+    if isinstance(channels, int):
+        raise ValueError(
+            "graph=GeometricGraph needs electrode positions: pass chs_info or ch_names"
+        )
+    if electrodes is not None:
+        rows = match_electrodes(electrodes, channels)
+        channels = placed(channels)
+        channels = [channels[row] for row in rows]
+    require_positions(channels, "graph=GeometricGraph")

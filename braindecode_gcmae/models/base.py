@@ -19,8 +19,6 @@ from ..graph import GeometricGraph
 from ..montage import (
     canonical_name,
     electrode_positions,
-    match_electrodes,
-    require_positions,
 )
 from ..montage.evidence import placed
 from .arguments import (
@@ -28,6 +26,7 @@ from .arguments import (
     check_channel_names,
     check_counts,
     plain,
+    refuse_unplaced,
     supersede,
 )
 from .checkpoint import (
@@ -93,7 +92,7 @@ class ElectrodeGraphModel(HubModel):
             self._input_window_seconds = float(self._input_window_seconds)
         channels = self._channels(ch_names)
         if issubclass(arguments["graph"], GeometricGraph):
-            _refuse_unplaced(channels, arguments["electrodes"])
+            refuse_unplaced(channels, arguments["electrodes"])
         self.network = ElectrodeGraphNetwork(
             channels=channels,
             sfreq=float(self.sfreq),
@@ -446,16 +445,3 @@ class ElectrodeGraphModel(HubModel):
         for name in ("map_location", "strict", "filename"):
             arguments.pop(name, None)
         return cls.from_pretrained(model_id, **arguments)
-
-
-def _refuse_unplaced(channels: list | int, electrodes: list[str] | None) -> None:
-    """Say that a geometric graph needs positions, and whose are unknown."""
-    if isinstance(channels, int):
-        raise ValueError(
-            "graph=GeometricGraph needs electrode positions: pass chs_info or ch_names"
-        )
-    if electrodes is not None:
-        rows = match_electrodes(electrodes, channels)
-        channels = placed(channels)
-        channels = [channels[row] for row in rows]
-    require_positions(channels, "graph=GeometricGraph")

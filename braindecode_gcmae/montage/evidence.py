@@ -10,6 +10,7 @@ from braindecode_gcmae.montage.geometry import (
     CENTRE,
     MANY,
     angles,
+    far_away,
     laid_over,
     on_a_head,
 )
@@ -89,9 +90,17 @@ def _measured(channel: str | Mapping) -> np.ndarray:
     return loc
 
 
-def measured_positions(channels: list) -> np.ndarray:
-    """Return the positions in ``loc`` (N, 3), NaN where there is none."""
+def _stored_positions(channels: list) -> np.ndarray:
     return np.array([_measured(c) for c in channels], dtype=float).reshape(-1, 3)
+
+
+def measured_positions(channels: list) -> np.ndarray:
+    """Return the positions in ``loc`` (N, 3), NaN where there is none.
+
+    Nor where it is in other units than metres.
+    """
+    stored = _stored_positions(channels)
+    return np.where(far_away(stored)[:, None], np.nan, stored)
 
 
 def contradicted(
@@ -265,6 +274,15 @@ def warn_doubts(evidence: Evidence) -> None:
             "such channels, or remove their 'loc' if the names are right",
             UserWarning,
             stacklevel=1,  # one place for all callers: Python says it once for a cap
+        )
+    stored = _stored_positions(evidence.channels)
+    far = np.flatnonzero(far_away(stored))
+    if len(far):
+        warnings.warn(
+            f"positions of {_some([evidence.names[i] for i in far])} are no metres: "
+            f"{stored[far[0]].round(3).tolist()}. They are taken as unknown",
+            UserWarning,
+            stacklevel=1,
         )
     unknown = np.isnan(evidence.positions).any(1)
     lost = [

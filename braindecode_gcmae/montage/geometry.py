@@ -4,6 +4,7 @@ import numpy as np
 
 CENTRE = np.array([0.0, 0.015, 0.044])  # metres: of the sphere fitted to 10-10
 MANY = 8  # channels: fewer may come to fit by chance once they are shifted and turned
+_NOBODYS = 0.5  # metres; of coordinates in mm, or on the unit sphere
 _ON_A_HEAD = (0.03, 0.2)  # metres from the centre; beyond, ``loc`` tells no direction
 
 
@@ -21,6 +22,11 @@ def on_a_head(measured: np.ndarray) -> np.ndarray:
     """Say which positions (N, 3) may be points of a head, and so tell a direction."""
     radius = np.linalg.norm(measured - CENTRE, axis=1)
     return (radius > _ON_A_HEAD[0]) & (radius < _ON_A_HEAD[1])
+
+
+def far_away(positions: np.ndarray) -> np.ndarray:
+    """Say which positions (N, 3) are those of nobody's head, (N,): no metres."""
+    return np.linalg.norm(positions, axis=1) > _NOBODYS
 
 
 def laid_over(cap: np.ndarray, other: np.ndarray) -> np.ndarray:
