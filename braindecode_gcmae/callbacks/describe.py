@@ -8,7 +8,9 @@ import functools
 import hashlib
 import inspect
 import os
+import re
 from pathlib import Path
+from reprlib import recursive_repr
 from types import FunctionType, MethodType
 
 import numpy as np
@@ -21,6 +23,9 @@ from ..models import CheckpointError
 from ..models.checkpoint import config_digest, read_checkpoint, weights_digest
 
 __all__ = ["DescribedCallback", "describe"]
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_OF_ANY_MODULE = set(vars(nn.Module()))
 
 
 def _digest(data: bytes) -> str:
@@ -76,21 +81,55 @@ def _describe_net(net) -> str:
     return f"{type(net).__name__}({told})"
 
 
+@recursive_repr()
+def _describe_module(module: nn.Module) -> str:
+    """Weights, and what is done with them."""
+    told = weights_digest(module.state_dict())[:12]
+    if hasattr(module, "get_config"):
+        told += f" {config_digest(module)[:12]}"
+    else:
+        held = {k: v for k, v in vars(module).items() if k not in _OF_ANY_MODULE}
+        held.update(module.named_children())
+        told += f" {_digest(_describe_attributes(held).encode())}" if held else ""
+    return f"{type(module).__name__}[{told}]"
+
+
+@recursive_repr()
+def _describe_object(value) -> str:
+    """Its ``repr`` and, if that only tells where it is, what it holds."""
+    text = repr(value)
+    plain = _ADDRESS.sub("", text)
+    if plain == text or not hasattr(value, "__dict__"):
+        return plain
+    return plain + _describe_attributes(vars(value))
+
+
+def _describe_attributes(held: dict) -> str:
+    """By name; without those that are noted in use, which end in an underscore."""
+    told = []
+    for name in sorted(held):
+        if not name.endswith("_"):
+            try:
+                text = describe(held[name])
+            except Exception:  # foreign objects may hold anything
+                text = type(held[name]).__qualname__
+            told.append(f"{name}: {text}")
+    return f"{{{', '.join(told)}}}"
+
+
 def describe(value) -> str:
     """A ``repr`` that tells weights, data and code apart by a hash.
 
     Parameters
     ----------
     value : object
-        Modules and fitted nets are described by their weights, unfitted nets by their
-        parameters, arrays by their content, functions by their code, checkpoint
-        folders by path and weights, data sets by length and description.
+        Modules and fitted nets are described by their weights and settings, unfitted
+        nets by their parameters, arrays by their content, functions by their code,
+        checkpoint folders by path and weights, data sets by length and description,
+        objects without a ``repr`` of their own by their attributes.
     """
     if isinstance(value, nn.Module):
-        told = weights_digest(value.state_dict())[:12]
-        if hasattr(value, "get_config"):
-            told += f" {config_digest(value)[:12]}"
-        return f"{type(value).__name__}[{told}]"
+        return _describe_module(value)
     if isinstance(value, torch.Tensor):
         return f"tensor{tuple(value.shape)}[{weights_digest({'': value})[:12]}]"
     if isinstance(value, np.ndarray):
@@ -120,7 +159,7 @@ def describe(value) -> str:
         return _describe_array(value.to_numpy())
     if hasattr(value, "__len__") and hasattr(value, "__getitem__"):
         return _describe_dataset(value)
-    return repr(value)
+    return _describe_object(value)
 
 
 class DescribedCallback:
@@ -130,7 +169,9 @@ class DescribedCallback:
     return a fitted teacher unfitted, and copy the data. Unfitted estimators alone are
     cloned: what is set on one must not reach the user's. skorch does not set what is
     deeper than a callback (``callbacks__distil__teacher__lr``): a grid is over several
-    unfitted teachers instead, ``{"callbacks__distil__teacher": [one, another]}``.
+    unfitted teachers instead, ``{"callbacks__distil__teacher": [one, another]}``. Of
+    fitted ones it is over the models, ``[one.module_, another.module_]``, or over whole
+    callbacks: a search clones the candidates themselves.
     """
 
     def _arguments(self) -> list[str]:

@@ -30,6 +30,7 @@ from .hooks import AuxiliaryLoss, device_of
 from .marks import OncePerModule
 from .origin import given_teacher, planned_teacher, trained_teacher
 from .pool import unlabelled_pool
+from .randomness import unmoved_randomness
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
 from .teachers import check_fit, kept_rows, trained_head
@@ -53,6 +54,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         :class:`GCMAEPretraining`, if that came before). A list is a committee: soft
         labels are the mean of its members' probabilities, the topology is the first
         one's. Unfitted members differ in their random numbers.
+        A search is over models (``net.module_``), folders, unfitted nets or whole
+        callbacks: scikit-learn clones candidates, and a fitted net's clone is unfitted.
     kd_weight, gtd_weight : float or callable(epoch) -> float
         Weights of the soft labels and of the topology term.
     lsp_weight, gcrd_weight : float
@@ -172,7 +175,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             if self.kd_weight:
                 check_softmax(net, student)
         if getattr(self, "resumed_", None) is None:
-            with torch.random.fork_rng(devices=[]):
+            with unmoved_randomness():
                 models = [
                     given_teacher(member) or planned_teacher(member, net, student)
                     for member in self._members
@@ -204,7 +207,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         """Find, check and freeze the teacher; map its electrodes to the student's."""
         student = unwrap(net.module_)
         # The student's training draws the same numbers, whatever the teacher.
-        with torch.random.fork_rng(devices=[]):
+        with unmoved_randomness():
             found = self._find_teachers(net, student, X, y)
         for model in found:
             check_fit(model, student)

@@ -1,25 +1,23 @@
 """Where a student's teacher comes from: handed over, loaded, or trained in its fold."""
 
 import contextlib
-import copy
 import inspect
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.base import clone
-from skorch.utils import multi_indexing
+from skorch import NeuralNet
 from torch import nn
-from torch.utils.data import Dataset, Subset
 
 from ..models.wrapped import unwrap
 from ..pretraining.registered import registered
+from .split import training_part
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
 from .teachers import trained_head
 
-__all__ = ["given_teacher", "held_out", "planned_teacher", "trained_teacher"]
+__all__ = ["given_teacher", "planned_teacher", "trained_teacher"]
 
 _CHANNELS = ("chs_info", "ch_names")
 
@@ -44,14 +42,27 @@ def given_teacher(teacher) -> nn.Module | None:
         return trained_head(load_model(teacher), teacher)
     if isinstance(teacher, nn.Module):
         return trained_head(unwrap(teacher), "the teacher")
-    if not hasattr(teacher, "get_params"):
+    if not isinstance(teacher, NeuralNet):
         raise TypeError(
             "teacher must be an EEGClassifier, a module or a folder, got "
-            f"{type(teacher).__name__}"
+            f"{type(teacher).__name__}{_net_within(teacher)}"
         )
-    if not getattr(teacher, "initialized_", False):
+    if not teacher.initialized_:
         return None
     return trained_head(unwrap(teacher.module_), "the teacher")
+
+
+def _net_within(teacher) -> str:
+    """What to hand over of a pipeline or a search, as the end of a sentence."""
+    if hasattr(teacher, "steps"):
+        net = "the net in it (pipe[-1])"
+    elif hasattr(teacher, "estimator"):
+        net = "the net that it found (search.best_estimator_)"
+    else:
+        return ""
+    return (
+        f": hand over {net}, and see that the student's windows are preprocessed alike"
+    )
 
 
 def _arguments(teacher, student) -> dict:
@@ -136,10 +147,8 @@ def trained_teacher(teacher, net, student, X, y):
     What the student is validated on stays held out from its teacher, too. A teacher
     that is a GCMAEClassifier hears whose the windows are, if its student did.
     """
-    rows = _training_rows(net, X, y)
-    told = _told(teacher, net, rows)
-    if rows is not None:
-        X, y = _taken(X, rows), None if y is None else np.asarray(y)[rows]
+    X, y, rows = training_part(net, X, y)
+    told = {} if rows is None else _told(teacher, net, rows)
     teacher = clone(teacher)
     inherited = _arguments(teacher, student)
     teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
@@ -155,8 +164,7 @@ def _told(teacher, net, rows) -> dict:
     given = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
     known = inspect.signature(teacher.fit).parameters
     names = [n for n in ("subjects", "groups") if n in known]
-    told = {n: np.asarray(given[n]) for n in names if given.get(n) is not None}
-    return told if rows is None else {n: ids[rows] for n, ids in told.items()}
+    return {n: np.asarray(given[n])[rows] for n in names if given.get(n) is not None}
 
 
 def _begin_with(teacher, start: StartFrom) -> None:
@@ -178,47 +186,3 @@ def _stage(net) -> GCMAEPretraining | None:
     """The pretraining of the same net."""
     stages = [c for _, c in net.callbacks_ if isinstance(c, GCMAEPretraining)]
     return stages[0] if stages else None
-
-
-def _parts(net, X, y) -> tuple:
-    """Training and validation, as ``fit`` will split them; None without a split.
-
-    The net's splitter is asked on a copy, and numpy's numbers are put back.
-    """
-    if net.train_split is None:
-        return None, None
-    state, splitter = np.random.get_state(), net.train_split
-    try:
-        net.train_split = copy.deepcopy(splitter)
-        with torch.random.fork_rng(devices=[]):
-            return net.get_split_datasets(X, y)
-    finally:
-        net.train_split = splitter
-        np.random.set_state(state)
-
-
-def _taken(X, rows):
-    """Some of the windows of ``fit``, of whatever type they are."""
-    if isinstance(X, Dataset):
-        return Subset(X, rows.tolist())
-    return X[rows] if hasattr(X, "get_data") else multi_indexing(X, rows)
-
-
-def _training_rows(net, X, y) -> np.ndarray | None:
-    """Which windows are trained on; None for all."""
-    train, _ = _parts(net, X, y)
-    return np.asarray(train.indices) if isinstance(train, Subset) else None
-
-
-def held_out(net, X, y):
-    """The windows of ``fit`` that the net will be validated on; None without."""
-    known = isinstance(X, np.ndarray | torch.Tensor | Dataset)
-    if not (known or hasattr(X, "get_data")):
-        return None  # of a dict of inputs nothing is known
-    _, valid = _parts(net, X, y)
-    if valid is None or not len(valid):
-        return None
-    if isinstance(valid, Subset):
-        return _taken(X, np.asarray(valid.indices))
-    # A set apart (predefined_split), of which skorch keeps the array.
-    return valid.X if hasattr(valid, "X") else valid

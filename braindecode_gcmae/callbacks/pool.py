@@ -3,14 +3,13 @@
 import warnings
 
 import mne
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import for_model
-from ..pretraining.twins import without_twins
+from ..pretraining.twins import not_compared, without_twins
 from .checks import check_unlabelled
-from .origin import held_out
+from .split import has_windows, held_out
 
 __all__ = ["unlabelled_pool"]
 
@@ -34,23 +33,15 @@ def unlabelled_pool(given, model: nn.Module, net, X, y) -> UnlabelledWindows | N
     Warns
     -----
     UserWarning
-        If some are left out, and if some are those of ``fit``.
+        If some are left out, if some cannot be compared with those that the net is
+        validated on, and if some are those of ``fit``.
     """
-    pool: UnlabelledWindows | None = check_unlabelled(UnlabelledWindows(given), model)
+    pool = check_unlabelled(UnlabelledWindows(given), model)
     valid = None if X is None else held_out(net, X, y)
-    if valid is not None:
-        pool, n_twins = without_twins(pool, UnlabelledWindows(valid))
-        if n_twins:
-            _warn(
-                f"{n_twins} of the unlabelled windows are among those that the net is "
-                "validated on, and are left out"
-            )
-    if pool is None or not isinstance(X, np.ndarray | Tensor | mne.BaseEpochs):
-        return pool  # what is read from disk is not compared
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # check_seen has said it
-        fitted = for_model(UnlabelledWindows(X), model)
-    n_twins = without_twins(pool, fitted)[1]
+    kept = pool if valid is None else _not_validated_on(pool, UnlabelledWindows(valid))
+    if kept is None or not has_windows(X):
+        return kept
+    n_twins = without_twins(kept, _fitted(X, model))[1]
     if n_twins:
         # They stay: to be learnt from with labels and without is no leak by itself.
         _warn(
@@ -58,7 +49,33 @@ def unlabelled_pool(given, model: nn.Module, net, X, y) -> UnlabelledWindows | N
             "cross-validation over these would train on windows that it tests on. "
             "Hand over other people's"
         )
-    return pool
+    return kept
+
+
+def _not_validated_on(pool: UnlabelledWindows, valid: UnlabelledWindows):
+    """What remains of a pool; None if nothing does."""
+    n_unknown = not_compared(pool, valid)
+    if n_unknown:
+        _warn(
+            f"{n_unknown} of the unlabelled windows could not be compared with those "
+            "that the net is validated on, without reading recordings from disk: see "
+            "to it that they are other people's"
+        )
+    kept, n_twins = without_twins(pool, valid)
+    if n_twins:
+        _warn(
+            f"{n_twins} of the unlabelled windows are among those that the net is "
+            "validated on, and are left out"
+        )
+    return kept
+
+
+def _fitted(X, model: nn.Module) -> UnlabelledWindows:
+    """The windows of ``fit``, with the channels in a model's order."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # check_seen has said it
+        windows = UnlabelledWindows(X)
+        return for_model(windows, model) if isinstance(X, mne.BaseEpochs) else windows
 
 
 def _warn(message: str) -> None:

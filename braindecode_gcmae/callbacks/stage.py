@@ -5,7 +5,6 @@ import json
 import warnings
 
 import mne
-import torch
 from skorch.callbacks import Callback
 from skorch.history import History
 
@@ -18,6 +17,7 @@ from .channels import refuse_others
 from .describe import DescribedCallback
 from .hooks import check_all, device_of
 from .marks import OncePerModule
+from .randomness import unmoved_randomness
 from .states import model_state, rebuild_model
 
 __all__ = ["GCMAEPretraining"]
@@ -129,7 +129,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         windows = self._windows(net, X)
         pretrainer = self._pretrainer(net)
         # What a loader draws there must not move the training that follows.
-        with torch.random.fork_rng(devices=[]):
+        with unmoved_randomness():
             pretrainer.fit(windows)
         network = pretrainer.student_.network
         module.network.load_state_dict(network.state_dict())
@@ -153,7 +153,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         else:
             signal["n_chans"] = module.n_chans
         pretrainer.signal_ = signal
-        with torch.random.fork_rng(devices=[]):
+        with unmoved_randomness():
             return pretrainer.initialize().teacher_
 
     def _pretrainer(self, net) -> GCMAEPretrainer:

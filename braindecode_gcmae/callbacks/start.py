@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -45,14 +46,17 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
     Parameters
     ----------
     checkpoint : path, str, GCMAEStudent or GCMAETeacher
-        What ``from_pretrained`` takes, or a model, or a fitted net around one.
+        What ``from_pretrained`` takes, or a model, or a fitted net around one. A search
+        (``{"callbacks__start__checkpoint": [...]}``) is over folders or models
+        (``net.module_``): scikit-learn clones candidates, and a net's clone is
+        unfitted.
 
     Raises
     ------
     CheckpointError
         If the checkpoint is damaged.
     TypeError
-        If it is no model of this package.
+        If it is no model of this package, or an unfitted net.
     ValueError
         If the net's module has another architecture, or a pretraining comes before.
     """
@@ -86,6 +90,12 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
             return load_model(given)
         if getattr(given, "initialized_", False):  # a net
             given = given.module_
+        if isinstance(given, NeuralNet):
+            raise TypeError(
+                "StartFrom has got an unfitted net: fit it first. A search clones its "
+                "candidates, and a net's clone is unfitted: search over folders or "
+                "models (net.module_) instead"
+            )
         model = unwrap(given) if isinstance(given, nn.Module) else given
         if not hasattr(model, "network"):
             raise TypeError(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from skorch.helper import SliceDataset
-from torch.utils.data import Dataset, Sampler, Subset
+from torch.utils.data import Dataset, Sampler, Subset, TensorDataset
 
 from ..alignment.columns import subject_column
 from ..features.look import check_windows, same_rate
@@ -182,6 +182,8 @@ def _sources(x) -> list:
         return [_ArraySource(x)]
     if isinstance(x, torch.Tensor):
         return [_ArraySource(x.detach().cpu().numpy())]
+    if type(x) is TensorDataset:  # derived ones may change what they hold
+        return _sources(x.tensors[0])
     if hasattr(x, "datasets"):
         return [source for part in x.datasets for source in _sources(part)]
     if isinstance(x, Dataset):

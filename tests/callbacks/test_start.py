@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from tiny import SMALL, X, Y, classifier, fit, student, teacher, weights
 
 from braindecode_gcmae import StartFrom
@@ -63,3 +63,16 @@ def test_what_does_not_fit_is_named(folder):
     )
     with pytest.raises(ValueError, match="architecture"):
         fit(net)
+
+
+def test_a_search_over_checkpoints_is_over_folders_or_models(folder):
+    net = classifier(callbacks=[("start", StartFrom(folder))], max_epochs=1)
+
+    def search(candidates):
+        grid = {"callbacks__start__checkpoint": candidates}
+        return GridSearchCV(net, grid, cv=2, error_score="raise").fit(X, Y)
+
+    fitted = fit(classifier())
+    assert search([folder, fitted.module_]).best_score_ >= 0
+    with pytest.raises(TypeError, match="unfitted net.*search clones its candidates"):
+        search([fitted])

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from braindecode import EEGClassifier
-from sklearn.model_selection import GroupKFold
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, LRScheduler
 from skorch.dataset import ValidSplit
 from tiny import (
@@ -165,3 +168,46 @@ def test_a_pretrained_model_of_another_size_is_to_be_built_alike():
     expert = unfitted(module__depth=2)
     with pytest.raises(ValueError, match="depth is 2 and 1. build its teacher= alike"):
         fit(classifier(callbacks=[stage(teacher=teacher()), *distil(expert)]))
+
+
+# ----------------------------------------------------------- searches and pipelines
+class Trained(Callback):
+    """Counts trainings."""
+
+    times = 0
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        Trained.times += 1
+
+
+def test_a_search_over_models_folders_or_callbacks_trains_no_teacher(tmp_path):
+    counted = {"callbacks": [("trained", Trained())]}
+    one, other = (fit(unfitted(**counted, lr=lr)) for lr in (1e-2, 0.1))
+    one.module_.save_pretrained(tmp_path)
+    Trained.times = 0
+    net = classifier(callbacks=distil(one), max_epochs=1)
+    grids = (
+        {"callbacks__distil__teacher": [one.module_, other.module_, tmp_path]},
+        {"callbacks__distil": [c for t in (one, other) for _, c in distil(t)]},
+    )
+    for grid in grids:
+        GridSearchCV(net, grid, cv=2, error_score="raise").fit(X, Y)
+    assert not Trained.times
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name"),
+    [
+        (lambda net: make_pipeline(FunctionTransformer(), net), r"pipe\[-1\]"),
+        (
+            lambda net: GridSearchCV(net, {"lr": [0.1]}, cv=2),
+            r"search\.best_estimator_",
+        ),
+    ],
+)
+def test_a_net_inside_a_pipeline_or_a_search_is_to_be_handed_over(wrap, name):
+    for given in (wrap(unfitted()), wrap(unfitted()).fit(X, Y)):
+        with pytest.raises(TypeError, match=f"got .*: hand over .*{name}.*alike"):
+            fit(classifier(callbacks=distil(given)))
+    with pytest.raises(TypeError, match="or a folder, got LogisticRegression$"):
+        fit(classifier(callbacks=distil(LogisticRegression())))

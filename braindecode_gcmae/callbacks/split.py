@@ -1,0 +1,90 @@
+"""What a net will be trained on and validated on, asked before it is."""
+
+import copy
+
+import mne
+import numpy as np
+import torch
+from skorch.helper import SliceDataset
+from skorch.utils import multi_indexing
+from torch.utils.data import Dataset, Subset
+
+from .randomness import unmoved_randomness
+
+__all__ = ["has_windows", "held_out", "training_part"]
+
+_IN_MEMORY = np.ndarray | torch.Tensor | mne.BaseEpochs
+
+
+def has_windows(X) -> bool:
+    """Whether windows can be looked at: of dicts of inputs nothing is known."""
+    if isinstance(X, Dataset):
+        return len(X) > 0 and not isinstance(X[0][0], dict)
+    return isinstance(X, _IN_MEMORY | SliceDataset)
+
+
+def training_part(net, X, y) -> tuple:
+    """The windows of ``fit`` that the net will be trained on.
+
+    Returns
+    -------
+    X, y
+        As they were given, or what the net's splitter made of them.
+    rows : ndarray, slice or None
+        Which of the windows they are; None if the splitter made data sets of its own.
+    """
+    whole, train, _ = _parts(net, X, y)
+    rows = _rows(train, whole)
+    if rows is None:
+        return train, None if y is None else getattr(train, "y", None), None
+    if train is whole:
+        return X, y, slice(None)
+    return _taken(X, rows), None if y is None else np.asarray(y)[rows], rows
+
+
+def held_out(net, X, y):
+    """The windows of ``fit`` that the net will be validated on; None without."""
+    if not has_windows(X):
+        return None
+    whole, _, valid = _parts(net, X, y)
+    if valid is None or not len(valid):
+        return None
+    rows = _rows(valid, whole)
+    if rows is not None:
+        return _taken(X, rows)
+    # A set apart (predefined_split), of which skorch keeps the array.
+    return valid.X if hasattr(valid, "X") else valid
+
+
+def _parts(net, X, y) -> tuple:
+    """All, training and validation data, as ``fit`` will split them.
+
+    The net's splitter is asked on a copy, and random numbers are put back.
+    """
+    splitter = net.train_split
+    if splitter is None:
+        return X, X, None
+    whole = net.get_dataset(X, y)
+    try:
+        net.train_split = copy.deepcopy(splitter)
+        with unmoved_randomness():
+            return whole, *net.get_split_datasets(whole, y)
+    finally:
+        net.train_split = splitter
+
+
+def _rows(part, whole) -> np.ndarray | None:
+    """Which of all windows a part holds; None if it is no choice of them."""
+    if part is whole:
+        return np.arange(len(whole))
+    if not isinstance(part, Subset):
+        return None
+    rows = _rows(part.dataset, whole)
+    return None if rows is None else rows[np.asarray(part.indices)]
+
+
+def _taken(X, rows: np.ndarray):
+    """Some of the windows of ``fit``, of whatever type they are."""
+    if isinstance(X, Dataset):
+        return Subset(X, rows.tolist())
+    return X[rows] if hasattr(X, "get_data") else multi_indexing(X, rows)
