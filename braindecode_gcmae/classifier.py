@@ -5,11 +5,14 @@ from contextlib import contextmanager
 
 import mne
 from braindecode import EEGClassifier
+from sklearn.utils.metadata_routing import MetadataRouter
 from skorch.dataset import get_len
 from torch.utils.data import Dataset
 
-from .callbacks.channels import check_channels
-from .callbacks.checks import check_labels, check_seen
+from .callbacks import GCMAEPretraining
+from .callbacks.ahead import is_known
+from .callbacks.channels import check_channels, kept_epochs
+from .callbacks.checks import check_labels, check_seen, check_targets
 from .models.wrapped import unwrap
 
 __all__ = ["GCMAEClassifier"]
@@ -57,10 +60,11 @@ class GCMAEClassifier(EEGClassifier):
         X, y, **fit_params
             As in :meth:`braindecode.EEGClassifier.fit`.
         subjects, groups : array (n,), optional
-            Who each window is from; ``subjects`` precedes. ``groups`` also reaches a
-            ``train_split`` that splits by groups.
+            Who each window is from; ``subjects`` precedes. A ``train_split`` by groups
+            splits by ``groups``, or by ``subjects`` without them.
         X_target_unlabeled : array (n', n_chans, n_times) in µV or Epochs, optional
-            Windows of the person to be tested, without labels.
+            Windows of the person to be tested, without labels, for
+            :class:`~braindecode_gcmae.GCMAEPretraining`.
 
         Returns
         -------
@@ -70,11 +74,13 @@ class GCMAEClassifier(EEGClassifier):
         ------
         ValueError
             If ``subjects`` or ``groups`` do not name one subject per window, all labels
-            are the same or not among the model's classes, or the windows hold no
-            signal or have another sampling rate than the model.
+            are the same or not among the model's classes, the windows hold no signal
+            or have another sampling rate than the model, or no callback takes
+            ``X_target_unlabeled``.
         TypeError
             If windows or labels are not numbers.
         """
+        X = kept_epochs(X)
         check_labels(y)
         with self._told(X, subjects, groups, X_target_unlabeled):
             return super().fit(X, y, **fit_params)
@@ -96,6 +102,7 @@ class GCMAEClassifier(EEGClassifier):
         """
         if getattr(self, "fit_metadata_", None):  # fit has come here
             return super().partial_fit(X, y, classes, **fit_params)
+        X = kept_epochs(X)
         check_labels(y, several=False)
         with self._told(X, subjects, groups, X_target_unlabeled):
             return super().partial_fit(X, y, classes, **fit_params)
@@ -122,10 +129,22 @@ class GCMAEClassifier(EEGClassifier):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at windows and labels before anything is trained."""
         super().on_train_begin(net, X, y, **kwargs)
+        self._check_target()
         module = self._model()
         if not any(hasattr(c, "looks_at_windows") for _, c in self.callbacks_):
             check_seen(X, module)
-        check_labels(y, getattr(module, "n_outputs", None), several=False)
+        check_targets(self, y, several=False)
+
+    def _check_target(self):
+        """Refuse unlabelled windows of the person to be tested that nobody takes."""
+        target = getattr(self, "fit_metadata_", {}).get("X_target_unlabeled")
+        callbacks = [callback for _, callback in self.callbacks_]
+        taken = any(isinstance(c, GCMAEPretraining) for c in callbacks)
+        if target is not None and not taken and all(map(is_known, callbacks)):
+            raise ValueError(
+                "X_target_unlabeled is for GCMAEPretraining, and there is none among "
+                "the callbacks: the net would not be adapted to these windows"
+            )
 
     def predict_proba(self, X):
         """Class probabilities of each window.
@@ -137,6 +156,7 @@ class GCMAEClassifier(EEGClassifier):
             model in its order, or its sampling rate is another. Its signal is not
             looked at: windows that were lost are predicted like others.
         """
+        X = kept_epochs(X)
         if isinstance(X, mne.BaseEpochs | Dataset) and len(X):
             check_channels(X, self._model())
         return super().predict_proba(X)
@@ -146,8 +166,18 @@ class GCMAEClassifier(EEGClassifier):
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Split off the validation data, by groups where the splitter wants them."""
-        groups = getattr(self, "fit_metadata_", {}).get("groups")
+        told = getattr(self, "fit_metadata_", {})
+        groups = told.get("groups")
+        groups = told.get("subjects") if groups is None else groups
         splitter = type(getattr(self.train_split, "cv", None)).__name__
         if groups is not None and "Group" in splitter:
             fit_params["groups"] = groups
         return super().get_split_datasets(X, y, **fit_params)
+
+    def __repr__(self):
+        """As of any net, with what it asks for: MOABB knows pipelines by it."""
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        names = ("X_target_unlabeled", "groups", "subjects")
+        asked = ", ".join(f"{n}=True" for n in sorted(router.consumes("fit", names)))
+        told = super().__repr__()
+        return f"{told}.set_fit_request({asked})" if asked else told

@@ -22,9 +22,14 @@ from types import SimpleNamespace
 
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from braindecode import EEGClassifier
 from safetensors.torch import load_file, save_file
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from skorch.callbacks import Checkpoint, EarlyStopping, LRScheduler
+from skorch.dataset import ValidSplit
 from tiny import (
     FEW,
     NAMES,
@@ -34,6 +39,7 @@ from tiny import (
     epochs,
     labelled,
     pretrainer,
+    small,
     student,
     teacher,
     windows,
@@ -404,6 +410,134 @@ rows(
         "negative": (train(y=Y - 1, module__n_outputs=2), "label -1.*0 to 1"),
         "halves": (distil(y=Y + 0.5), "label 0.5.*LabelEncoder"),
         "none at all": (train(y=None), "y must be specified"),
+    },
+)
+
+
+def chained(x=X, y=Y, cls=GCMAEClassifier, more=(), told=(), of=None, **arguments):
+    """Pretraining and a teacher come before the net's own training."""
+
+    def call():
+        of_net = classifier(GCMAETeacher, cls=cls, max_epochs=1) if of is None else of
+        first = (
+            "p",
+            GCMAEPretraining(max_epochs=1, batch_size=8, arguments=small("teacher")),
+        )
+        callbacks = [first, ("d", TopologyDistillation(of_net)), *more]
+        net = classifier(cls=cls, callbacks=callbacks, **{"max_epochs": 1, **arguments})
+        net.fit(x, y, **dict(told))
+
+    return call
+
+
+def first(x=X, y=Y, **arguments):
+    """Pretraining alone comes before."""
+    return chained(x, y, of=teacher(), **arguments)
+
+
+for cls in (GCMAEClassifier, EEGClassifier):
+    rows(
+        f"labels of a {cls.__name__} that comes last",
+        TypeError,
+        {
+            "a column of text": (chained(y=pd.Series(NAMED), cls=cls), "'left'"),
+            "categories of text": (
+                chained(y=pd.Categorical(NAMED), cls=cls),
+                "'left'.*LabelEncoder",
+            ),
+            "categories": (
+                chained(y=pd.Categorical(Y), cls=cls),
+                "labels as Categorical.*np.asarray",
+            ),
+            "a list": (chained(y=Y.tolist(), cls=cls), "labels as list.*np.asarray"),
+            "a list, pretrained only": (first(y=Y.tolist(), cls=cls), "as list"),
+        },
+    )
+    rows(
+        f"labels of a {cls.__name__} that comes last",
+        ValueError,
+        {
+            "too few": (chained(y=Y[:-3], cls=cls), "inconsistent lengths"),
+            "too few, pretrained only": (first(y=Y[:-3], cls=cls), "inconsistent"),
+            "too many, split": (
+                chained(y=np.r_[Y, Y], cls=cls, train_split=ValidSplit(3)),
+                "inconsistent lengths",
+            ),
+            "a column from one": (
+                chained(y=pd.Series(Y + 1), cls=cls),
+                "label 2.*0 to 1",
+            ),
+            "from one, pretrained only": (
+                first(y=Y + 1, cls=cls),
+                "label 2.*0 to 1",
+            ),
+            "two axes": (
+                chained(y=Y[:, None], cls=cls),
+                r"one label a window.*\(24, 1\)",
+            ),
+        },
+    )
+
+rows(
+    "settings of a training that comes last",
+    ValueError,
+    {
+        "no groups": (chained(train_split=ValidSplit(GroupKFold(2))), "groups"),
+        "no groups for a net that hears of none": (
+            chained(cls=EEGClassifier, train_split=ValidSplit(GroupKFold(2))),
+            "groups",
+        ),
+        "a split by classes of which it hears nothing": (
+            chained(
+                train_split=ValidSplit(StratifiedGroupKFold(2)), told={"groups": WHO}
+            ),
+            "Supported target types",
+        ),
+        "a batch that is never full": (
+            chained(batch_size=128),
+            "no batch to train on: batch_size=128, 24 windows",
+        ),
+        "a batch that the training half does not fill": (
+            first(batch_size=20, train_split=ValidSplit(3)),
+            "batch_size=20, 16 windows",
+        ),
+        "a teacher's batch that is never full": (
+            chained(of=classifier(GCMAETeacher, batch_size=128)),
+            "batch_size=128, 24 windows",
+        ),
+        "a teacher's batch that its half of the student's half does not fill": (
+            chained(
+                of=classifier(GCMAETeacher, batch_size=9, train_split=ValidSplit(2)),
+                train_split=ValidSplit(3),
+            ),
+            "batch_size=9, 8 windows",
+        ),
+        "early stopping without a validation": (
+            chained(more=[("stop", EarlyStopping())]),
+            r"EarlyStopping \('stop'\) monitors 'valid_loss'.*no validation",
+        ),
+        "a checkpoint of the best without a validation": (
+            first(more=[("keep", Checkpoint(dirname="nowhere"))]),
+            "Checkpoint.*'valid_loss_best'",
+        ),
+        "class weights of three for two": (
+            chained(criterion__weight=torch.ones(3)),
+            "weighs 3 classes, the model has 2",
+        ),
+        "windows to adapt to, and nobody who does": (
+            lambda: classifier(cls=GCMAEClassifier).fit(X, Y, X_target_unlabeled="any"),
+            "X_target_unlabeled is for GCMAEPretraining",
+        ),
+    },
+)
+rows(
+    "settings of a training that comes last",
+    TypeError,
+    {
+        "a schedule without its length": (
+            chained(more=[("lr", LRScheduler("CosineAnnealingLR"))]),
+            r"LRScheduler \('lr'\), policy CosineAnnealingLR.*'T_max'",
+        ),
     },
 )
 rows(
@@ -830,14 +964,14 @@ def test_batches_of_one_and_smaller_last_batches_train(n, callbacks):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if n == 1 and callbacks == "both":
-            return _one_class_is_refused(given, x, y)
+            return _one_window_is_refused(given, x, y)
         net = classifier(module__n_outputs=2, max_epochs=1, **given).fit(x, y)
     assert np.isfinite(net.history[-1, "train_loss"] if n > 8 else 0.0)
     assert np.isfinite(net.predict_proba(x)).all()
 
 
-def _one_class_is_refused(given, x, y):
-    with pytest.raises(ValueError, match="two classes"):
+def _one_window_is_refused(given, x, y):
+    with pytest.raises(ValueError, match="no batch to train on"):
         classifier(module__n_outputs=2, **given).fit(x, y)
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 
+import mne
 import numpy as np
 import pytest
 import sklearn
@@ -24,6 +25,7 @@ from tiny import (
     distil,
     epochs,
     fit,
+    info,
     pretrainer,
     quietly,
     small,
@@ -140,11 +142,60 @@ class Split(Callback):
         ]
 
 
-def test_a_validation_split_by_groups_gets_them():
-    made = net(callbacks=[("split", Split())], train_split=ValidSplit(GroupKFold(3)))
-    made.fit(X, Y, groups=SUBJECTS)
+@pytest.mark.parametrize(
+    "told",
+    [{"groups": SUBJECTS}, {"subjects": SUBJECTS}],
+    ids=["groups", "subjects"],
+)
+@pytest.mark.parametrize("more", [[], net().callbacks], ids=["alone", "pretrained"])
+def test_a_validation_split_by_groups_gets_them(told, more):
+    callbacks = [*more, ("split", Split())]
+    made = net(callbacks=callbacks, train_split=ValidSplit(GroupKFold(3)))
+    made.fit(X, Y, **told)
     train, valid = dict(made.callbacks_)["split"].halves_
     assert train | valid == {7, 8, 9} and not train & valid
+
+
+def test_a_validation_split_is_by_groups_where_both_are_told():
+    made = net(callbacks=[("split", Split())], train_split=ValidSplit(GroupKFold(3)))
+    made.fit(X, Y, groups=SUBJECTS, subjects=np.arange(len(X)))
+    train, valid = dict(made.callbacks_)["split"].halves_
+    assert not train & valid
+
+
+class Taker(Callback):
+    """A callback of the user that takes the target windows."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.taken_ = net.fit_metadata_["X_target_unlabeled"]
+
+
+def test_target_windows_are_for_callbacks_of_the_user_as_well():
+    made = net(callbacks=[("taker", Taker())])
+    made.fit(X, Y, X_target_unlabeled="anything")
+    assert dict(made.callbacks_)["taker"].taken_ == "anything"
+    with pytest.raises(ValueError, match="X_target_unlabeled is for GCMAEPretraining"):
+        net(callbacks=None).partial_fit(X, Y, X_target_unlabeled=X[:3])
+
+
+def test_what_is_asked_of_a_router_is_told_by_the_repr_alone():
+    plain = net()
+    expected = EEGClassifier.__repr__(plain)
+    assert repr(plain) == expected and "set_fit_request" not in expected
+    assert repr(clone(plain)) == expected
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = net().set_fit_request(X_target_unlabeled=True, subjects=True)
+    asked = ".set_fit_request(X_target_unlabeled=True, subjects=True)"
+    assert repr(asking) == repr(clone(asking)) == expected + asked
+
+
+def test_moabb_tells_a_pipeline_that_asks_for_target_windows_from_one_that_does_not():
+    from moabb.analysis.results import get_digest
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = net().set_fit_request(X_target_unlabeled=True)
+    digests = [get_digest(make_pipeline(clone(n))) for n in (net(), net(), asking)]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_metadata_is_routed_through_a_pipeline(spy):
@@ -279,3 +330,52 @@ def test_epochs_whose_other_channels_the_model_was_inferred_from_are_refused(cal
     model = net(callbacks=given[callbacks], module__ch_names=None)
     with pytest.raises(ValueError, match=r"no EEG, \['VEOG'\].*epochs.pick\('eeg'\)"):
         quietly(model.fit, made.add_channels([eye]), Y)
+
+
+# ------------------------------------------------------ epochs that were not read yet
+@pytest.fixture
+def unread():
+    """Makes Epochs of which mne does not know yet which are bad: one is."""
+    x = X * 1e-6
+    x[5, 2, :80] = 1.0
+    raw = mne.io.RawArray(np.concatenate(list(x), axis=1), info(), verbose=False)
+    starts = np.arange(len(X)) * X.shape[2]
+    events = np.c_[starts, 0 * Y, Y].astype(int)
+    timing = {"tmin": 0, "tmax": (X.shape[2] - 1) / SFREQ, "baseline": None}
+    reject = {"eeg": 0.1}
+    return lambda: mne.Epochs(raw, events, **timing, reject=reject, verbose=False)
+
+
+KEPT = np.arange(len(X)) != 5
+
+
+@pytest.mark.parametrize("callbacks", [None, net().callbacks, distil()])
+def test_epochs_that_are_read_late_are_trained_and_predicted_as_others(
+    unread, callbacks
+):
+    given = {"module__ch_names": None, "callbacks": callbacks}
+    if callbacks and callbacks[0][0] == "distil":
+        del given["module__ch_names"]
+    late, whole = unread(), unread().load_data().drop_bad()
+    told = {"subjects": SUBJECTS[KEPT], "groups": SUBJECTS[KEPT]}
+    models = []
+    for x in (late, whole):
+        with torch.random.fork_rng():
+            torch.default_generator.manual_seed(0)
+            models.append(quietly(net(**given).fit, x, Y[KEPT], **told))
+    assert torch.equal(*map(vector, models))
+    ours = models[0].predict_proba(unread())
+    np.testing.assert_array_equal(ours, models[0].predict_proba(whole))
+    assert models[0].score(unread(), Y[KEPT]) == models[0].score(whole, Y[KEPT])
+    quietly(models[0].partial_fit, unread(), Y[KEPT], **told)
+    with pytest.raises(RuntimeError, match="length of the Epochs is not known"):
+        len(late)  # those of the user are as they were
+
+
+@pytest.mark.parametrize("callbacks", [None, net().callbacks])
+def test_labels_and_subjects_are_those_of_the_epochs_that_are_kept(unread, callbacks):
+    made = net(module__ch_names=None, callbacks=callbacks)
+    with pytest.raises(ValueError, match="inconsistent lengths"):
+        quietly(made.fit, unread(), Y)
+    with pytest.raises(ValueError, match="each of the 23 windows, got 24"):
+        made.fit(unread(), Y[KEPT], subjects=SUBJECTS)

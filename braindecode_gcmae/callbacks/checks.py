@@ -10,14 +10,17 @@ from torch.utils.data import Dataset
 from ..features.look import same_rate
 from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
+from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import check_rate, for_model
-from .channels import check_order, refuse_others, warn_of_bads
+from .channels import check_order, kept_epochs, refuse_others, warn_of_bads
 
 __all__ = [
+    "OF_CLASSES",
     "check_labels",
     "check_seen",
     "check_softmax",
+    "check_targets",
     "check_terms",
     "check_unlabelled",
     "is_regression",
@@ -44,6 +47,7 @@ def check_seen(x, model: nn.Module) -> None:
         If they look like volts, or some channels are flat or not finite throughout, or
         marked bad and data still.
     """
+    x = kept_epochs(x)
     warn_of_bads(x)
     if isinstance(x, mne.BaseEpochs):
         refuse_others(x, model)
@@ -63,7 +67,8 @@ def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:
 
     Parameters
     ----------
-    y : array (n,), or anything else, of which nothing is known
+    y : array, list or column of a table (n,)
+        Of anything else nothing is known.
     n_outputs : int, optional
         Of the model.
     several : bool
@@ -76,9 +81,9 @@ def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:
     ValueError
         If they are not 0, 1, ..., ``n_outputs`` - 1, or all the same.
     """
-    if not isinstance(y, np.ndarray | Tensor | list) or not len(y):
+    labels = _as_array(y)
+    if labels is None or not labels.size:
         return
-    labels = np.asarray(y)
     if labels.dtype.kind not in "biuf":
         raise TypeError(
             f"labels must be numbers from 0, got {labels.flat[0]!r} (dtype "
@@ -100,6 +105,17 @@ def check_labels(y, n_outputs: int | None = None, several: bool = True) -> None:
         )
 
 
+def _as_array(y) -> np.ndarray | None:
+    """Labels of any type as an array; None if nothing is known of them."""
+    is_table = hasattr(y, "to_numpy")  # pandas
+    if not isinstance(y, np.ndarray | Tensor | list) and not is_table:
+        return None
+    labels = np.asarray(y)
+    # Integers of pandas that may be missing, which skorch can train on.
+    return np.asarray(labels.tolist()) if labels.dtype == object else labels
+
+
+OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 _OF_VALUES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 _OF_SINGLE_OUTPUTS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
 
@@ -110,6 +126,43 @@ def is_regression(net) -> bool:
     if told is not None:
         return told == "regression"
     return isinstance(net, NeuralNetRegressor) or isinstance(net.criterion_, _OF_VALUES)
+
+
+def check_targets(net, y, several: bool = True) -> None:
+    """Refuse what are no labels for a net's criterion and its module's outputs.
+
+    Parameters
+    ----------
+    net : NeuralNet, initialised
+    y, several : as in :func:`check_labels`
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`check_labels`, and if there is more than one label a window where
+        the criterion takes one.
+    """
+    n_outputs = getattr(unwrap(net.module_), "n_outputs", None)
+    labels, of_classes = _as_array(y), isinstance(net.criterion_, OF_CLASSES)
+    if of_classes and labels is not None:
+        if _are_probabilities(net, labels, n_outputs):
+            return
+        if labels.ndim > 1:
+            raise ValueError(
+                f"{type(net.criterion_).__name__} takes one label a window, got labels "
+                f"of shape {labels.shape}: hand over a vector, such as y.ravel() or "
+                "y.argmax(1)"
+            )
+        y = labels[labels != net.criterion_.ignore_index]
+    alone = n_outputs == 1 or isinstance(net.criterion_, _OF_SINGLE_OUTPUTS)
+    check_labels(y, None if alone and not of_classes else n_outputs, several)
+
+
+def _are_probabilities(net, labels: np.ndarray, n_outputs: int | None) -> bool:
+    """Whether each window has one of each class, which braindecode's nets round."""
+    floats = labels.dtype.kind == "f" and labels.shape[1:] == (n_outputs,)
+    of_braindecode = hasattr(net, "mode")
+    return floats and not of_braindecode and isinstance(net.criterion_, OF_CLASSES[0])
 
 
 def check_softmax(net, model: nn.Module) -> None:

@@ -18,11 +18,12 @@ from ..losses import (
 from ..masking import counter_uniform
 from ..models.wrapped import unwrap
 from ..pretraining import collate_windows
+from .ahead import check_ahead, check_teacher_ahead
 from .answers import TeacherAnswers, inputs_of, mean_graph
 from .checks import (
-    check_labels,
     check_seen,
     check_softmax,
+    check_targets,
     check_terms,
     is_regression,
 )
@@ -171,24 +172,35 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         if not is_regression(net):
             # A part of a whole may be of one class; a GCMAEClassifier knows of parts.
             part = len(net.history) or hasattr(net, "fit_metadata_")
-            check_labels(y, student.n_outputs, several=not part)
+            check_targets(net, y, several=not part)
             if self.kd_weight:
                 check_softmax(net, student)
+        unfitted = []
         if getattr(self, "resumed_", None) is None:
             with unmoved_randomness():
-                models = [
-                    given_teacher(member) or planned_teacher(member, net, student)
-                    for member in self._members
-                ]
+                given = [given_teacher(member) for member in self._members]
+                pairs = list(zip(self._members, given, strict=True))
+                models = [m or planned_teacher(of, net, student) for of, m in pairs]
             for model in models:
                 check_fit(model, student)
             kept_rows(models[0], student)
+            kept = self._trained_before(net)
+            unfitted = [of for of, m in pairs if m is None and id(of) not in kept]
         stages = self._stages(net)
         if all(stage.is_done(net) for stage in stages):  # or it looks at them itself
             check_seen(X, student)
+            if unfitted:
+                check_ahead(net, X, y)
+        for member in unfitted:
+            check_teacher_ahead(member, net, X, y)
         self.windows_ = None
         if self.unlabelled is not None:
             self.windows_ = unlabelled_pool(self.unlabelled, student, net, X, y)
+
+    def _trained_before(self, net) -> set[int]:
+        """Which members, by identity, were trained for the net's module already."""
+        trained = {} if self.is_new(net) else getattr(self, "trained_teachers_", {})
+        return {id(member) for member, _ in trained.values()}
 
     def _stages(self, net) -> list:
         """The pretraining of the same net, which the teacher starts from."""

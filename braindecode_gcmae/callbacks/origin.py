@@ -17,7 +17,7 @@ from .start import StartFrom
 from .states import load_model
 from .teachers import trained_head
 
-__all__ = ["given_teacher", "planned_teacher", "trained_teacher"]
+__all__ = ["given_teacher", "planned_teacher", "told_of_parts", "trained_teacher"]
 
 _CHANNELS = ("chs_info", "ch_names")
 
@@ -148,7 +148,7 @@ def trained_teacher(teacher, net, student, X, y):
     that is a GCMAEClassifier hears whose the windows are, if its student did.
     """
     X, y, rows = training_part(net, X, y)
-    told = {} if rows is None else _told(teacher, net, rows)
+    told = told_of_parts(teacher, net, rows)
     teacher = clone(teacher)
     inherited = _arguments(teacher, student)
     teacher.set_params(**{f"module__{k}": v for k, v in inherited.items()})
@@ -159,8 +159,13 @@ def trained_teacher(teacher, net, student, X, y):
     return teacher.fit(X, y, **told) or teacher  # EEGRegressor.fit returns None
 
 
-def _told(teacher, net, rows) -> dict:
-    """Subjects and groups of the windows that a teacher is trained on."""
+def told_of_parts(teacher, net, rows) -> dict:
+    """Subjects and groups of the windows (rows) that a teacher is trained on.
+
+    Of data sets that a splitter made nobody knows whose they are.
+    """
+    if rows is None:
+        return {}
     given = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
     known = inspect.signature(teacher.fit).parameters
     names = [n for n in ("subjects", "groups") if n in known]

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Subset
 
 from .randomness import unmoved_randomness
 
-__all__ = ["has_windows", "held_out", "training_part"]
+__all__ = ["has_windows", "held_out", "parts", "training_part"]
 
 _IN_MEMORY = np.ndarray | torch.Tensor | mne.BaseEpochs
 
@@ -33,7 +33,7 @@ def training_part(net, X, y) -> tuple:
     rows : ndarray, slice or None
         Which of the windows they are; None if the splitter made data sets of its own.
     """
-    whole, train, _ = _parts(net, X, y)
+    whole, train, _ = parts(net, X, y)
     rows = _rows(train, whole)
     if rows is None:
         return train, None if y is None else getattr(train, "y", None), None
@@ -46,7 +46,7 @@ def held_out(net, X, y):
     """The windows of ``fit`` that the net will be validated on; None without."""
     if not has_windows(X):
         return None
-    whole, _, valid = _parts(net, X, y)
+    whole, _, valid = parts(net, X, y)
     if valid is None or not len(valid):
         return None
     rows = _rows(valid, whole)
@@ -56,7 +56,7 @@ def held_out(net, X, y):
     return valid.X if hasattr(valid, "X") else valid
 
 
-def _parts(net, X, y) -> tuple:
+def parts(net, X, y) -> tuple:
     """All, training and validation data, as ``fit`` will split them.
 
     The net's splitter is asked on a copy, and random numbers are put back.

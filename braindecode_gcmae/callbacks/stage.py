@@ -13,6 +13,7 @@ from ..models.wrapped import unwrap
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
 from ..pretraining.arranged import for_model
 from ..pretraining.twins import without_twins
+from .ahead import check_ahead
 from .channels import refuse_others
 from .describe import DescribedCallback
 from .hooks import check_all, device_of
@@ -105,7 +106,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         return (self.done_ and not self.is_new(net)) or self.is_loaded(net)
 
     def check(self, net, X=None, y=None) -> None:
-        """Refuse a net whose module, or Epochs whose channels, cannot be pretrained."""
+        """Refuse what cannot be pretrained, and what could not be trained after it."""
         module = unwrap(net.module_)
         if not hasattr(module, "network"):
             raise TypeError(
@@ -114,6 +115,8 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
             )
         if isinstance(X, mne.BaseEpochs):
             refuse_others(X, module)
+        if not self.is_done(net):
+            check_ahead(net, X, y)
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Pretrain, and load the student's weights into the net."""

@@ -25,7 +25,7 @@ from tiny import (
 )
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from braindecode_gcmae import GCMAEClassifier
+from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining
 from braindecode_gcmae.callbacks import fingerprint
 from braindecode_gcmae.datasets import unlabelled_windows
 
@@ -57,7 +57,8 @@ def test_every_window_of_a_pretraining_counts(tmp_path):
 
 def test_a_classifier_that_is_told_of_people_knows_them(tmp_path):
     def net():
-        return run(tmp_path, cls=GCMAEClassifier)
+        stage = ("pretrain", GCMAEPretraining(max_epochs=0))
+        return run(tmp_path, stage, cls=GCMAEClassifier)
 
     net().fit(X, Y, subjects=WHO)
     accepted(net(), subjects=WHO)

@@ -249,11 +249,9 @@ def test_an_unfitted_teacher_starts_from_the_pretrained_weights():
         GCMAETeacher(n_outputs=2, **SIGNAL, **SMALL),
         classifier(GCMAETeacher(n_outputs=2, **SIGNAL, **SMALL)).initialize(),
         classifier(GCMAETeacher, max_epochs=0),
-        classifier(GCMAETeacher, batch_size=500, iterator_train__drop_last=True),
     ],
-    ids=["model", "initialised", "no epochs", "no batch"],
+    ids=["model", "initialised", "no epochs"],
 )
-@pytest.mark.filterwarnings("ignore:.*drop_last")
 def test_a_teacher_that_was_never_trained_is_refused(untrained):
     with pytest.raises(ValueError, match="no trained head"):
         fit(classifier(callbacks=distil(untrained)))

@@ -1,0 +1,172 @@
+"""What a net's own training would refuse, asked before others train for it.
+
+skorch looks at labels, split and settings when its first epoch begins: after a
+pretraining, or the training of a teacher, which may have taken hours.
+"""
+
+import inspect
+
+from braindecode.training.scoring import PostEpochTrainScoring
+from sklearn.base import clone
+from skorch.callbacks import LRScheduler
+from skorch.dataset import ValidSplit
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ..models.wrapped import unwrap
+from .checks import OF_CLASSES, check_targets
+from .split import parts, training_part
+
+__all__ = ["check_ahead", "check_teacher_ahead", "is_known"]
+
+_PACKAGES = {"braindecode", "braindecode_gcmae", "skorch"}
+
+
+def is_known(thing) -> bool:
+    """Whether the class of a callback or net is of a package that is known here.
+
+    Of others nobody knows what they take and what they record.
+    """
+    return type(thing).__module__.split(".")[0] in _PACKAGES
+
+
+def check_ahead(net, X, y) -> None:
+    """Refuse labels, a split and settings that the net's own training would refuse.
+
+    No random state is another afterwards.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If labels are none for the net's criterion or its module's outputs, there are
+        more or fewer than windows, the validation split cannot be drawn, no batch is
+        left to train on, or a callback's arguments are too few or ask for a validation
+        that there is not.
+    """
+    if isinstance(net.criterion_, OF_CLASSES):
+        check_targets(net, y, several=False)
+        _check_class_weights(net)
+    _check_data(net, X, y)
+    train, valid = _halves(net, X, y)
+    _check_batches(net, train)
+    if not valid:
+        _check_monitors(net)
+    _check_schedules(net)
+
+
+def check_teacher_ahead(teacher, net, X, y) -> None:
+    """Refuse an unfitted teacher with no batch, or no split, of the student's windows.
+
+    Raises
+    ------
+    ValueError
+        If its training would have nothing to train on, or cannot be split.
+    """
+    from .origin import told_of_parts  # made of the stage, which asks here
+
+    X, y, rows = training_part(net, X, y)
+    alike = clone(teacher)
+    alike.fit_metadata_ = told_of_parts(teacher, net, rows)
+    _check_batches(alike, _halves(alike, X, y)[0])
+
+
+def _check_class_weights(net) -> None:
+    weight = net.criterion_.weight
+    n_outputs = getattr(unwrap(net.module_), "n_outputs", None)
+    if weight is not None and n_outputs is not None and len(weight) != n_outputs:
+        raise ValueError(
+            f"the criterion weighs {len(weight)} classes, the model has {n_outputs} "
+            "outputs: pass criterion__weight with one for each"
+        )
+
+
+def _check_data(net, X, y) -> None:
+    """Ask skorch, which takes arrays, and of lists and tables some."""
+    try:
+        net.check_data(X, y)
+    except TypeError as error:
+        raise TypeError(
+            f"{type(net).__name__} cannot take labels as {type(y).__name__} ({error}): "
+            "hand over np.asarray(y)"
+        ) from error
+
+
+def _halves(net, X, y) -> tuple:
+    """What is trained on, and whether anything is left to validate on.
+
+    None for what is not known.
+    """
+    if not isinstance(net.train_split, ValidSplit):
+        return net.get_dataset(X, y), bool(net.train_split)
+    try:
+        _, train, valid = parts(net, X, y)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, TypeError) or _may_hear_of_groups(net):
+            return None, True  # such as a generator, of which there is no copy
+        raise
+    return train, valid is not None
+
+
+def _may_hear_of_groups(net) -> bool:
+    """Whether ``fit`` may have been told what only split and module hear of."""
+    if hasattr(net, "fit_metadata_"):  # a GCMAEClassifier hears all
+        return False
+    known = inspect.signature(unwrap(net.module_).forward).parameters
+    kinds = {parameter.kind for parameter in known.values()}
+    return "groups" in known or inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _check_batches(net, train) -> None:
+    """Refuse a net that drops its last batch where that is the only one."""
+    if train is None or not net.max_epochs or not hasattr(train, "__len__"):
+        return
+    given = {"batch_size": net.batch_size, **net.get_params_for("iterator_train")}
+    if given.get("drop_last") and len(train) < given["batch_size"]:
+        raise ValueError(
+            f"no batch to train on: batch_size={given['batch_size']}, {len(train)} "
+            f"windows. Lower the batch_size of this {type(net).__name__}, or pass "
+            "iterator_train__drop_last=False"
+        )
+
+
+def _check_monitors(net) -> None:
+    """Refuse callbacks that wait for a validation, where there is none."""
+    callbacks = [callback for _, callback in net.callbacks_]
+    if not all(map(is_known, [net, *callbacks])):
+        return  # others may record what they like
+    recorded = {getattr(c, "name_", None) for c in callbacks if _is_of_training(c)}
+    for name, callback in net.callbacks_:
+        key = _monitored(callback)
+        if key.startswith("valid_") and key.removesuffix("_best") not in recorded:
+            raise ValueError(
+                f"{type(callback).__name__} ({name!r}) monitors {key!r}, and there is "
+                "no validation: pass a train_split, or monitor what is recorded of the "
+                "training"
+            )
+
+
+def _is_of_training(callback) -> bool:
+    """Whether a score is recorded without a validation, whatever it is called."""
+    after = isinstance(callback, PostEpochTrainScoring)
+    return after or bool(getattr(callback, "on_train", False))
+
+
+def _monitored(callback) -> str:
+    """The key of the history that a callback waits for; "" for none."""
+    if isinstance(callback, LRScheduler) and callback.policy_ is not ReduceLROnPlateau:
+        return ""  # its monitor is not asked for
+    key = getattr(callback, "monitor", None)
+    return key if isinstance(key, str) else ""
+
+
+def _check_schedules(net) -> None:
+    """Refuse schedules of the learning rate that lack an argument."""
+    for name, callback in net.callbacks_:
+        if not isinstance(callback, LRScheduler):
+            continue
+        policy = callback.policy_
+        try:
+            inspect.signature(policy).bind(None, **callback.kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"LRScheduler ({name!r}), policy {policy.__name__}: {error}"
+            ) from error
