@@ -4,6 +4,7 @@ import contextlib
 import copy
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch.utils.data import Dataset, Subset
 
 from ..models.wrapped import unwrap
 from ..pretraining.registered import registered
+from .interrupts import interrupts_reach_out
+from .keeping import keep_teacher, kept_teacher
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
@@ -134,8 +137,12 @@ def trained_teacher(teacher, net, student, X, y):
     """Fit a clone of the unfitted teacher on the student's training data.
 
     What the student is validated on stays held out from its teacher, too. A teacher
-    that is a GCMAEClassifier hears whose the windows are, if its student did.
+    that is a GCMAEClassifier hears whose the windows are, if its student did. One that
+    was trained before the run was interrupted is not trained again.
     """
+    kept = kept_teacher(net)
+    if kept is not None:
+        return SimpleNamespace(module_=kept)
     rows = _training_rows(net, X, y)
     told = _told(teacher, net, rows)
     if rows is not None:
@@ -147,7 +154,10 @@ def trained_teacher(teacher, net, student, X, y):
     if stage is not None and stage.teacher_ is not None:
         planned = planned_teacher(teacher, net, student)
         _begin_with(teacher, _start(planned, stage.teacher_, student, stage))
-    return teacher.fit(X, y, **told) or teacher  # EEGRegressor.fit returns None
+    with interrupts_reach_out():
+        teacher.fit(X, y, **told)
+    keep_teacher(net, trained_head(unwrap(teacher.module_), "the teacher"))
+    return teacher
 
 
 def _told(teacher, net, rows) -> dict:
