@@ -7,6 +7,7 @@ up in it, as hashes.
 import functools
 import hashlib
 import inspect
+import json
 import os
 import re
 from pathlib import Path
@@ -54,6 +55,16 @@ def _describe_constants(code) -> str:
     # The order of a set's strings is another in every process.
     plain = [sorted(map(repr, c)) if isinstance(c, frozenset) else c for c in plain]
     return f"{plain}{[(c.co_code.hex(), _describe_constants(c)) for c in inner]}"
+
+
+def _checkpoint_digest(path: str | Path) -> str | None:
+    """Weights and configuration of a checkpoint, wherever it lies; None without."""
+    try:
+        config, state = read_checkpoint(path)
+    except CheckpointError:
+        return None
+    told = json.dumps(config, sort_keys=True)
+    return f"checkpoint[{weights_digest(state)[:12]} {_digest(told.encode())}]"
 
 
 def _describe_folder(path: Path) -> str:

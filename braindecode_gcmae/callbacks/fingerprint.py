@@ -6,6 +6,7 @@ No addresses, no order of a set, and nothing of where, how fast and how loudly i
 import contextlib
 import functools
 import inspect
+import os
 import random
 import re
 import warnings
@@ -26,7 +27,8 @@ from ..models import CheckpointError
 from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
 from ..pretraining.processes import n_processes
-from .describe import _describe_function, _digest, describe
+from .describe import _checkpoint_digest, _describe_function, describe
+from .sketch import alike, short, tell_values
 
 __all__ = ["check_run", "fingerprint"]
 
@@ -67,7 +69,7 @@ def fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
     net : NeuralNet
     X, y : as in ``fit``
         Labels, and what is in memory of the windows, count in full (of large arrays a
-        few values of each window); of those on disk a few are read.
+        few values of each window), but for rounding; of those on disk a few are read.
     callbacks : list of (str, Callback)
 
     Returns
@@ -100,7 +102,7 @@ def _fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
     if isinstance(X, UnlabelledWindows):
         data["groups"] = X.ids
     told = {name: _told(value) for name, value in data.items() if value is not None}
-    run = {name: f"#{_digest(text.encode())}" for name, text in told.items()}
+    run = {name: short(text) for name, text in told.items()}
     run.update({name: _short(_told(v)) for name, v in _settings(net).items()})
     run.pop("max_epochs", None)  # a run may be prolonged
     run["sizes of the module"] = _short(_told(_sizes(unwrap(net.module_))))
@@ -165,7 +167,7 @@ def _differences(there: dict[str, str], here: dict[str, str]) -> str:
     """Names of what differs, with the values where they are short; "" if nothing."""
     names = [*here, *(name for name in there if name not in here)]
     pairs = [(name, there.get(name), here.get(name)) for name in names]
-    return ", ".join(_difference(*pair) for pair in pairs if pair[1] != pair[2])
+    return ", ".join(_difference(*pair) for pair in pairs if not alike(*pair[1:]))
 
 
 def _difference(name: str, there: str | None, here: str | None) -> str:
@@ -176,7 +178,7 @@ def _difference(name: str, there: str | None, here: str | None) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _SHORT else f"#{_digest(text.encode())}"
+    return text if len(text) <= _SHORT else short(text)
 
 
 def _settings(net) -> dict:
@@ -288,6 +290,15 @@ def _tell_list(values) -> str:
     return f"[{', '.join(map(_told, values))}]"
 
 
+def _tell_path(path: str | Path) -> str:
+    """A checkpoint by what it holds: it may be moved. Any other text as it is.
+
+    A folder that is not there yet is the same one when it is.
+    """
+    found = _checkpoint_digest(path) if os.path.isdir(path) else None
+    return found or repr(str(path))
+
+
 # ------------------------------------------------------------------------------- data
 def _rows(n: int) -> list[int]:
     """Some of n windows, the first and the last among them."""
@@ -301,11 +312,11 @@ def _few(shape) -> tuple:
 
 def _tell_array(x) -> str:
     if x.nbytes <= _WHOLE:
-        return describe(x)
+        return tell_values(x)
     parts = [x[_rows(len(x))]]
     if not isinstance(x, np.memmap):  # which would be read from disk
         parts.append(x[(slice(None), *_few(x.shape[1:]))])
-    return f"{tuple(x.shape)}{[describe(part) for part in parts]}"
+    return f"{tuple(x.shape)}{[tell_values(part) for part in parts]}"
 
 
 def _tell_epochs(x: mne.BaseEpochs) -> str:
@@ -377,7 +388,6 @@ _WAYS = (
     (list | tuple, _tell_list),
     (functools.partial, lambda p: f"partial{_told([p.func, p.args, p.keywords])}"),
     (FunctionType, _tell_function),
-    # A folder that is not there yet is the same one when it is.
-    (Path, lambda path: describe(str(path))),
-    (str | nn.Module | type, describe),
+    (str | Path, _tell_path),
+    (nn.Module | type, describe),
 )

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn.base import clone
@@ -11,6 +12,8 @@ from torch import nn
 
 from ..models.wrapped import unwrap
 from ..pretraining.registered import registered
+from .interrupts import interrupts_reach_out
+from .keeping import keep_teacher, kept_teacher
 from .split import training_part
 from .stage import GCMAEPretraining
 from .start import StartFrom
@@ -145,8 +148,12 @@ def trained_teacher(teacher, net, student, X, y):
     """Fit a clone of the unfitted teacher on the student's training data.
 
     What the student is validated on stays held out from its teacher, too. A teacher
-    that is a GCMAEClassifier hears whose the windows are, if its student did.
+    that is a GCMAEClassifier hears whose the windows are, if its student did. One that
+    was trained before the run was interrupted is not trained again.
     """
+    kept = kept_teacher(net)
+    if kept is not None:
+        return SimpleNamespace(module_=kept)
     X, y, rows = training_part(net, X, y)
     told = told_of_parts(teacher, net, rows)
     teacher = clone(teacher)
@@ -156,7 +163,10 @@ def trained_teacher(teacher, net, student, X, y):
     if stage is not None and stage.teacher_ is not None:
         planned = planned_teacher(teacher, net, student)
         _begin_with(teacher, _start(planned, stage.teacher_, student, stage))
-    return teacher.fit(X, y, **told) or teacher  # EEGRegressor.fit returns None
+    with interrupts_reach_out():
+        teacher.fit(X, y, **told)
+    keep_teacher(net, trained_head(unwrap(teacher.module_), "the teacher"))
+    return teacher
 
 
 def told_of_parts(teacher, net, rows) -> dict:

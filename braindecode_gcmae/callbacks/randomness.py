@@ -1,4 +1,4 @@
-"""Random numbers inside a fit that are not the fit's own."""
+"""All random states there are: put back, and written without pickles."""
 
 import random
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["unmoved_randomness"]
+__all__ = ["random_state", "restore_random_state", "unmoved_randomness"]
 
 
 @contextmanager
@@ -24,3 +24,28 @@ def unmoved_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(array)
+
+
+def random_state() -> dict:
+    """States of torch, CUDA, numpy and Python."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, words, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position],
+        "numpy_gauss": [has_gauss, cached],
+        "python": [version, list(words), gauss],
+    }
+
+
+def restore_random_state(state: dict) -> None:
+    """Put back what :func:`random_state` found."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, position = state["numpy"]
+    keys = keys.numpy().astype(np.uint32)
+    np.random.set_state((kind, keys, position, *state["numpy_gauss"]))
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))

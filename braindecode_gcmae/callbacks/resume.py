@@ -1,28 +1,30 @@
 """ResumableCheckpoint: stop training anywhere, go on to the same bits."""
 
 import json
-import random
+import os
 import warnings
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback, EpochTimer
+from skorch.callbacks import Callback
 from torch import nn
 
 from ..models import CheckpointError
 from ..models.checkpoint import replace_file
 from ..models.wrapped import unwrap
+from .after_all import AfterAll
 from .describe import DescribedCallback
+from .files import name_of_writer, remove_left
 from .fingerprint import check_run, fingerprint
 from .hooks import check_all
+from .learnt import learnt, restore_learnt
+from .randomness import random_state, restore_random_state
 
 __all__ = ["ResumableCheckpoint"]
 
 _FORMAT = 1
-_NUMBERS = (type(None), bool, int, float, str, np.number, np.bool_)
 _PARTS = {
     "module": str,
     "tensors": dict,
@@ -33,6 +35,7 @@ _PARTS = {
     "callbacks": dict,
     "learnt": dict,
 }
+_NEWER = {"run": dict, "stages": list}  # not in old files
 
 
 class ResumableCheckpoint(DescribedCallback, Callback):
@@ -46,20 +49,26 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     finished is not done again; with a larger ``max_epochs`` it goes on. With several
     processes the first one writes, and any number of them can go on.
 
+    What comes before the first epoch, a :class:`GCMAEPretraining` and unfitted
+    teachers, is kept as well, each when it is over. So that one of them goes on where
+    it was, give it such a callback with a folder of its own: in the ``arguments`` of
+    the pretraining, in the ``callbacks`` of the teacher.
+
     One folder is for one run. Each fit of a cross-validation or a grid search
     (``cross_val_score``, ``GridSearchCV``) is a run of its own: give it a folder of its
     own, or leave this callback out. The file tells which run it is of, and any other
     is refused: one with other windows, labels or groups, another module, criterion,
     optimiser, learning rate or batch size, or other arguments of the callbacks. Of
-    windows on disk a few are read for that. More epochs, another device, other loaders,
-    other initial weights (another seed of torch) and skorch's loggers make no other
-    run. Callbacks of your own may train or only watch: where they differ, a warning
-    says so.
+    windows on disk a few are read for that; windows that are only rounded differently
+    are the same, and checkpoints are known by what they hold, not by where. More
+    epochs, another device, other loaders, other initial weights (another seed of torch)
+    and skorch's loggers make no other run. Callbacks of your own may train or only
+    watch: where they differ, a warning says so.
 
     Parameters
     ----------
     folder : str or Path
-        One folder a run.
+        One folder a run; ``~`` is the home. It stays what it was when ``fit`` began.
     every_n_steps : int, optional
         For a :class:`~braindecode_gcmae.GCMAEPretrainer`: also inside an epoch.
 
@@ -76,14 +85,16 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self.folder = folder
         self.every_n_steps = every_n_steps
 
+    folder_ = max_epochs_ = None
+
     @property
     def file(self) -> Path:
-        """Where the state is kept."""
-        return Path(self.folder) / "training.pt"
+        """Where the state is kept; for a whole fit where it was when that began."""
+        return (self.folder_ or _absolute(self.folder)) / "training.pt"
 
     def initialize(self):
         """Nothing has been restored yet."""
-        self.state_ = self.replay_ = None
+        self.state_ = self.replay_ = self.folder_ = None
         return self
 
     def check(self, net, X=None, y=None) -> None:
@@ -95,19 +106,23 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         """Restore what is there, and leave only the rest of the epochs to do."""
         self._check_order(net)
         self._put_back(net)  # an earlier fit may have died
-        self.state_ = self.replay_ = None
-        self.epoch_over_ = False
-        self.begin_ = _random_state()
+        AfterAll.leave(net)
+        self.state_ = self.replay_ = self.split_ = None
+        self.stages_: list[dict] = []  # that are over
+        self.n_found_, self.epoch_over_ = 0, False
+        self.folder_ = _absolute(self.folder)
+        self.begin_ = random_state()
         others = [(n, c) for n, c in net.callbacks_ if c is not self]
         self.run_ = fingerprint(net, X, y, others)
-        _restore_random_state(self.begin_)
+        restore_random_state(self.begin_)
         if self.file.exists():
             self._begin_again(net)
         check_all(self, net, X, y)
         if _is_main(net):
-            self._clear()
+            remove_left(self.file)
         # Nobody writes before everybody has read.
         _wait_for_all()
+        AfterAll.follow(net, self)
 
     def _begin_again(self, net) -> None:
         state = self._read(net)
@@ -123,23 +138,46 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self.state_ = state
         self.begin_ = state["random_at_begin"]
         try:
-            # Validation splits that follow are drawn as they were.
-            _restore_random_state(self.begin_)
             self._restore_tensors(net, state)
             net.history[:] = json.loads(state["history"])
             for name, callback in _ours(net):
                 callback.resume_from(state["callbacks"].get(name, {}))
+            self.split_ = state.get("random_at_split")
+            for known in (self.split_ or self.begin_, self.begin_):
+                restore_random_state(known)
         except CheckpointError:
             raise
         except Exception as error:
             raise CheckpointError(f"{self.file} is damaged: {error!r}") from error
+        self.n_found_ = len(net.history)
+
+    def kept_stage(self) -> dict | None:
+        """The stage that is next, if it was over when the file was written."""
+        kept = self.state_ and self.state_.get("stages")
+        return kept[len(self.stages_)] if len(kept or ()) > len(self.stages_) else None
+
+    def keep_stage(self, net, stage: dict) -> None:
+        """Save what came before the training; or go on behind it, if it was saved."""
+        self.stages_.append(stage)
+        if self.state_ is None:
+            self._write(net, net.history.to_list(), partial=None)
+        elif len(self.state_.get("stages") or ()) == len(self.stages_):
+            self._resume(net)
+
+    def all_have_begun(self, net) -> None:
+        """Draw validation splits as they were, and leave only the rest to do."""
+        if self.state_ is None:
+            self.split_ = random_state()
+        else:
+            restore_random_state(self.split_ or self.begin_)
         # fit_loop reads max_epochs after this; it is put back at the first epoch.
-        self.max_epochs_ = net.max_epochs
-        net.max_epochs = max(0, net.max_epochs - len(net.history))
+        left = max(0, net.max_epochs - self.n_found_)
+        self.max_epochs_, net.max_epochs = (net.max_epochs, left), left
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         """Save: the last epoch is over for every callback, this one untouched."""
-        self.epoch_over_ = False
+        self._put_back(net)
+        self.stages_, self.epoch_over_ = [], False
         if self.state_ is not None:
             self._resume(net)
             return
@@ -152,7 +190,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         """
         if self.replay_ is not None:
             # The loader that has just begun drew a number of its own again.
-            _restore_random_state(self.replay_)
+            restore_random_state(self.replay_)
             self.replay_ = None
             return
         if not (training and self.every_n_steps and hasattr(net, "position_")):
@@ -166,7 +204,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         """Count all batches of the epoch, those before an interruption included."""
         if hasattr(net, "position_"):
             net.history.record("train_batch_count", net.position_)
-        self.epoch_over_ = True
+        AfterAll.follow(net, self)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Save the end; or give back what was found, if no epoch was left to do.
@@ -174,6 +212,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         Where training was stopped (Ctrl-C, early stopping) the last checkpoint stays:
         going on replays from there, and what stopped it by rule stops it again.
         """
+        AfterAll.leave(net)
+        self._put_back(net)
         if self.state_ is not None:
             self._resume(net)
         elif self.epoch_over_ and len(net.history) >= net.max_epochs:
@@ -183,6 +223,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     def _write(self, net, rows: list, partial: dict | None) -> None:
         if not _is_main(net):
             return
+        over = [stage.get("callback") for stage in self.stages_]
+        begun = not self.stages_  # else nothing is known of callbacks that follow
         state = {
             "format": _FORMAT,
             "module": type(unwrap(net.module_)).__name__,
@@ -191,18 +233,21 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             "history": json.dumps(rows, default=_plain),
             "partial": None if partial is None else json.dumps(partial, default=_plain),
             "position": {} if partial is None else net.resume_state(),
-            "random": _random_state(),
+            "random": random_state(),
             "random_at_begin": self.begin_,
-            "callbacks": {name: c.resume_state() for name, c in _ours(net)},
-            "learnt": {name: _learnt(c) for name, c in net.callbacks_},
+            "random_at_split": self.split_,
+            "stages": self.stages_,
+            "callbacks": {
+                name: callback.resume_state()
+                for name, callback in _ours(net)
+                if begun or name in over
+            },
+            "learnt": {n: learnt(c) for n, c in net.callbacks_ if begun},
         }
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        replace_file(self.file, lambda name: torch.save(state, name))
-
-    def _clear(self) -> None:
-        """Remove what a process that was killed while it wrote has left."""
-        for left in Path(self.folder).glob(f".{self.file.name}.*"):
-            left.unlink(missing_ok=True)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        own = name_of_writer(self.file)
+        replace_file(own, lambda name: torch.save(state, name))
+        os.replace(own, self.file)
 
     # -- restoring ---------------------------------------------------------------
     def _read(self, net) -> dict:
@@ -217,8 +262,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             raise CheckpointError(f"{self.file} is damaged: {error}") from error
         if not isinstance(state, dict) or state.get("format") != _FORMAT:
             raise CheckpointError(f"{self.file} has another format than {_FORMAT}")
-        parts = {**_PARTS, "run": dict} if "run" in state else _PARTS  # not in old ones
-        for part, kind in parts.items():
+        parts = [*_PARTS.items(), *(p for p in _NEWER.items() if p[0] in state)]
+        for part, kind in parts:
             if not isinstance(state.get(part), kind):
                 raise CheckpointError(f"{self.file} is damaged: it has no {part}")
         module = type(unwrap(net.module_)).__name__
@@ -240,23 +285,25 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             ) from error
 
     def _resume(self, net) -> None:
-        """Once every callback has begun: what they overwrote, and the random states."""
-        self._put_back(net)
+        """Once callbacks have begun: what they overwrote, and the random states."""
         state, self.state_ = self.state_, None
         self._restore_tensors(net, state)
         for name, callback in net.callbacks_:
-            _restore_learnt(callback, state["learnt"].get(name, {}))
+            restore_learnt(callback, state["learnt"].get(name, {}))
         if hasattr(net, "choose_objective"):  # by max_epochs, which was another
             net.choose_objective()
         if state["partial"] is not None:
             net.history[-1] = json.loads(state["partial"])
             net.resume_from(state["position"])
             self.replay_ = state["random"]
-        _restore_random_state(state["random"])
+        restore_random_state(state["random"])
 
     def _put_back(self, net) -> None:
-        if getattr(self, "max_epochs_", None) is not None:
-            net.max_epochs = self.max_epochs_
+        """Give the net its max_epochs back; not if somebody has set another since."""
+        if self.max_epochs_ is not None:
+            given, left = self.max_epochs_
+            if net.max_epochs == left:
+                net.max_epochs = given
         self.max_epochs_ = None
 
     def _check_order(self, net) -> None:
@@ -266,6 +313,10 @@ class ResumableCheckpoint(DescribedCallback, Callback):
                 f"ResumableCheckpoint must come before {type(ours[0]).__name__} in "
                 "callbacks: what that does is not to be done again on resuming"
             )
+
+
+def _absolute(folder) -> Path:
+    return Path(folder).expanduser().absolute()
 
 
 def _ours(net) -> list:
@@ -305,87 +356,3 @@ def _wait_for_all() -> None:
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
-
-
-def _is_plain(value) -> bool:
-    """Whether a value can be written and read without running code."""
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        # Of a dict's subclasses a state_dict alone comes back as what it was.
-        state = type(value) in (dict, OrderedDict)
-        tensors = (torch.Tensor, *_NUMBERS)
-        return state and all(
-            type(k) in (str, int) and (isinstance(v, tensors) or _is_plain(v))
-            for k, v in value.items()
-        )
-    return isinstance(value, _NUMBERS)
-
-
-def _as_plain(value):
-    """The same with the numbers of Python instead of numpy's."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {name: _as_plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_as_plain, value))
-    return value
-
-
-def _plain_part(values: dict) -> dict:
-    """The entries that are plain; of dicts in lists, too, what is plain of them."""
-    kept = {}
-    for name, value in values.items():
-        if type(value) is list and value and all(type(v) is dict for v in value):
-            kept[name] = [_plain_part(v) for v in value]  # schedulers in a scheduler
-        elif _is_plain(value):
-            kept[name] = _as_plain(value)
-    return kept
-
-
-def _learnt(callback) -> dict:
-    """Learnt numbers of a foreign callback, and its scheduler if it has one."""
-    if isinstance(callback, DescribedCallback | EpochTimer):
-        return {}  # ours resume themselves; the clock goes on by itself
-    ended = {n: v for n, v in vars(callback).items() if n.endswith("_")}
-    state = _plain_part(ended)
-    scheduler = getattr(callback, "lr_scheduler_", None)
-    if scheduler is not None:
-        state["lr_scheduler_"] = _plain_part(scheduler.state_dict())
-    return state
-
-
-def _restore_learnt(callback, state: dict) -> None:
-    """Put back what :func:`_learnt` took, and nothing else: a file is not trusted."""
-    for name, value in state.items():
-        known = name in vars(callback) or not name.startswith("_")  # not "__dict__"
-        if name == "lr_scheduler_":
-            callback.lr_scheduler_.load_state_dict(value)
-        elif name.endswith("_") and known and _is_plain(value):
-            setattr(callback, name, value)
-        else:
-            raise CheckpointError(f"{name!r} is nothing that a callback has learnt")
-
-
-def _random_state() -> dict:
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    version, words, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position],
-        "numpy_gauss": [has_gauss, cached],
-        "python": [version, list(words), gauss],
-    }
-
-
-def _restore_random_state(state: dict) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, position = state["numpy"]
-    keys = keys.numpy().astype(np.uint32)
-    np.random.set_state((kind, keys, position, *state["numpy_gauss"]))
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))

@@ -17,6 +17,8 @@ from .ahead import check_ahead
 from .channels import refuse_others
 from .describe import DescribedCallback
 from .hooks import check_all, device_of
+from .interrupts import interrupts_reach_out
+from .keeping import keep_stage
 from .marks import OncePerModule
 from .randomness import unmoved_randomness
 from .states import model_state, rebuild_model
@@ -127,12 +129,14 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
             self.teacher_, self.history_, self.done_ = None, History(), True
         if resumed or self.is_done(net):
             self.note(net, anew=self.is_new(net))
+            if resumed:
+                keep_stage(net, self)
             return
         module = unwrap(net.module_)
         windows = self._windows(net, X)
         pretrainer = self._pretrainer(net)
         # What a loader draws there must not move the training that follows.
-        with unmoved_randomness():
+        with unmoved_randomness(), interrupts_reach_out():
             pretrainer.fit(windows)
         network = pretrainer.student_.network
         module.network.load_state_dict(network.state_dict())
@@ -140,6 +144,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         self.history_ = pretrainer.history
         self.done_ = True
         self.note(net, anew=True)
+        keep_stage(net, self)
 
     def planned_teacher(self, net):
         """The teacher as it will be before a step is made; pretrained, if it is."""

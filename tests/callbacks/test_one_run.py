@@ -1,6 +1,7 @@
 """One folder is for one run: ResumableCheckpoint goes on with no other."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,12 @@ from tiny import (
 )
 from torch import nn
 
-from braindecode_gcmae import TopologyDistillation
+from braindecode_gcmae import (
+    GCMAEStudent,
+    GCMAETeacher,
+    StartFrom,
+    TopologyDistillation,
+)
 from braindecode_gcmae.callbacks import CollapseMonitor
 from braindecode_gcmae.models import CheckpointError
 
@@ -182,6 +188,32 @@ def test_teachers_are_told_apart_by_their_weights_or_settings(tmp_path):
     accepted(run(tmp_path / "b", taught(verbose=False, device=torch.device("cpu"))))
     refused(run(tmp_path / "b", taught(lr=1.0)), "callbacks__distil: ")
     refused(run(tmp_path / "b", taught(max_epochs=2)), "callbacks__distil: ")
+
+
+@pytest.mark.parametrize("kind", ["teacher", "committee", "start"])
+def test_a_checkpoint_is_known_by_what_it_holds_and_not_by_where(
+    tmp_path, monkeypatch, kind
+):
+    teacher(1).save_pretrained(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "moved")
+    teacher(2).save_pretrained(tmp_path / "other")
+    teacher(1, drop_prob=0.5).save_pretrained(tmp_path / "else")
+    monkeypatch.chdir(tmp_path)
+
+    def net(where):
+        make = {
+            "teacher": TopologyDistillation,
+            "committee": lambda where: TopologyDistillation([where, teacher()]),
+            "start": StartFrom,
+        }[kind]
+        module = GCMAETeacher if kind == "start" else GCMAEStudent
+        return run(tmp_path / "run", (kind, make(where)), module=module)
+
+    fit(net(tmp_path / "here"))
+    for where in (str(tmp_path / "here"), "here", "moved/", tmp_path / "moved"):
+        accepted(net(where))
+    for where in ("other", "else"):
+        refused(net(where), f"callbacks__{kind}: ")
 
 
 def test_of_a_callback_of_the_user_a_warning_tells(tmp_path):

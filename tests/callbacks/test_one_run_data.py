@@ -20,13 +20,15 @@ from tiny import (
     info,
     labelled,
     quietly,
+    teacher,
     vector,
     windows,
 )
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining
+from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining, TopologyDistillation
 from braindecode_gcmae.callbacks import fingerprint
+from braindecode_gcmae.callbacks.sketch import alike, sketch
 from braindecode_gcmae.datasets import unlabelled_windows
 
 
@@ -76,6 +78,44 @@ def test_a_regressor_knows_its_targets(tmp_path):
     net().fit(X, y)
     accepted(net(), y=y)
     refused(net(), "labels: ", y=y + 0.1)
+
+
+# -------------------------------------------------------------------------- rounding
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy, epochs])
+def test_windows_that_were_rounded_otherwise_are_the_same(tmp_path, make):
+    """As filters and alignment do with other threads or on another processor."""
+    noise = np.random.default_rng(0).uniform(-2e-4, 2e-4, X.shape).astype(np.float32)
+    more = "distil", TopologyDistillation(teacher(), unlabelled=windows(8) + 1)
+    fit(run(tmp_path, more), x=make(X))
+    rounded = (
+        "distil",
+        TopologyDistillation(teacher(), unlabelled=windows(8) + 1 + noise[:8]),
+    )
+    accepted(run(tmp_path, rounded), make(X + noise), Y)
+    refused(run(tmp_path, rounded), "data: ", make(X + 1000 * noise), Y)
+    refused(run(tmp_path, rounded), "data: ", make(X * np.float32(1.01)), Y)
+    other = "distil", TopologyDistillation(teacher(), unlabelled=windows(8, seed=5))
+    refused(run(tmp_path, other), "callbacks__distil: ", make(X), Y)
+
+
+def test_every_value_and_the_order_of_many_windows_count():
+    x = np.random.default_rng(0).normal(size=(3000, 3, 8)).astype(np.float32)
+    first = sketch(x)
+    assert alike(first, sketch(x.copy())) and len(first) < 4000
+    for change in (lambda x: x[::-1], lambda x: np.roll(x, 1, 0), lambda x: -x):
+        assert not alike(first, sketch(change(x)))
+    for i in range(0, 3000, 100):
+        changed = x.copy()
+        changed[i, 1, 3] += 1
+        assert not alike(first, sketch(changed))
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-6, np.nan, np.inf])
+def test_flat_and_broken_windows_are_told_too(value):
+    x = np.full((8, 100), value, dtype=np.float32)
+    assert alike(sketch(x), sketch(x.copy()))
+    assert not alike(sketch(x), sketch(x[:4]))
+    assert not alike(sketch(x), sketch(np.full_like(x, 2e-6)))
 
 
 # ----------------------------------------------------------------------- lazy data

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from interrupted_runs import chain_net, end_of, pretraining_net, same
+from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.dataset import ValidSplit
 from tiny import (
     X,
     Y,
@@ -239,6 +241,66 @@ def test_max_epochs_is_what_it_was(tmp_path):
         fit(net)
     net.set_params(callbacks__refuses=None)
     assert fit(net).max_epochs == 5 and len(net.history) == 5
+
+
+def test_what_is_set_after_a_fit_that_died_stays(tmp_path):
+    """Whether it died before its first epoch or somebody asks in the meantime."""
+
+    class Refuses(Callback):
+        def on_train_begin(self, net, **kwargs):
+            raise ValueError("refused")
+
+    fit(supervised(tmp_path, max_epochs=4))
+    net = supervised(tmp_path, ("refuses", Refuses()), max_epochs=6)
+    with pytest.raises(ValueError, match="refused"):
+        fit(net)
+    assert net.max_epochs == clone(net).max_epochs == 6
+    net.callbacks[-1] = ("refuses", None)
+    net.set_params(max_epochs=9)
+    assert len(fit(net).history) == net.max_epochs == 9
+
+
+def test_max_epochs_that_are_set_before_the_first_epoch_stay(tmp_path):
+    class Split(ValidSplit):
+        died = False
+
+        def __call__(self, *args, **kwargs):
+            if Split.died:
+                raise ValueError("refused")
+            return super().__call__(*args, **kwargs)
+
+    net = supervised(tmp_path, max_epochs=4, train_split=Split(4))
+    fit(net)
+    Split.died = True
+    with pytest.raises(ValueError, match="refused"):
+        fit(net.set_params(max_epochs=6))
+    Split.died = False
+    net.set_params(max_epochs=9)
+    assert len(fit(net).history) == net.max_epochs == 9
+
+
+class EndsAnEpoch(Callback):
+    """Interrupts when an epoch ends."""
+
+    def __init__(self, epoch=None):
+        self.epoch = epoch
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_an_epoch_that_was_not_over_for_all_is_done_again(tmp_path, epoch):
+    """Also the last one, before a callback that has something to do at its end."""
+    ends = []
+    for name, stop, n in (("whole", None, 5), ("cut", epoch, 3), ("cut", None, 5)):
+        schedule = LRScheduler("StepLR", step_size=1, gamma=0.5)
+        more = ("ends", EndsAnEpoch(stop)), ("schedule", schedule)
+        net = fit(supervised(tmp_path / name, *more, max_epochs=n), seed=len(ends) // 2)
+        assert "after_all" not in dict(net.callbacks_)
+        ends.append((told(net), vector(net)))
+    assert ends[0][0] == ends[2][0] and torch.equal(ends[0][1], ends[2][1])
 
 
 # ------------------------------------------------------------------ what is refused
