@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import logging
+from functools import partial
 
 import matplotlib
 import pytest
@@ -16,11 +17,12 @@ montage_preset plot_electrode_graph plot_training_curves select_electrodes""".sp
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NAMES)
-def test_the_example_of_a_public_name_runs(name, tmp_path, monkeypatch):
+def test_the_example_of_a_public_name_runs(name, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     # Some packages send what all others log to the standard output.
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    request.addfinalizer(partial(logging.disable, logging.root.manager.disable))
+    logging.disable(logging.CRITICAL)
     text = inspect.getdoc(getattr(braindecode_gcmae, name))
     test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
     # a statement over several lines is one
