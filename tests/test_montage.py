@@ -235,7 +235,7 @@ def test_rows_follow_names_and_positions_in_any_order(seed, n_kept):
 def test_names_win_over_meaningless_positions():
     rng = np.random.default_rng(0)
     chs = [
-        {"ch_name": f"C{i}", "kind": "eeg", "loc": rng.random(12) / 5}
+        {"ch_name": f"C{i}", "kind": "eeg", "loc": 0.18 + rng.random(12) / 20}
         for i in (3, 1, 2)
     ]
     assert match_electrodes(["C1", "C2", "C3"], chs) == [1, 2, 0]
