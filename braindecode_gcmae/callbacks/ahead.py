@@ -16,13 +16,13 @@ from ..models.wrapped import unwrap
 from .checks import OF_CLASSES, check_targets
 from .split import parts, training_part
 
-__all__ = ["check_ahead", "check_teacher_ahead", "is_known"]
+__all__ = ["check_ahead", "check_teacher_ahead", "is_stock"]
 
 _PACKAGES = {"braindecode", "braindecode_gcmae", "skorch"}
 
 
-def is_known(thing) -> bool:
-    """Whether the class of a callback or net is of a package that is known here.
+def is_stock(thing) -> bool:
+    """Whether a callback or net is as a package made it, and not derived by the user.
 
     Of others nobody knows what they take and what they record.
     """
@@ -117,12 +117,13 @@ def _may_hear_of_groups(net) -> bool:
 
 def _check_batches(net, train) -> None:
     """Refuse a net that drops its last batch where that is the only one."""
-    if train is None or not net.max_epochs or not hasattr(train, "__len__"):
-        return
     given = {"batch_size": net.batch_size, **net.get_params_for("iterator_train")}
-    if given.get("drop_last") and len(train) < given["batch_size"]:
+    drawn = given.get("sampler") or train
+    if drawn is None or not net.max_epochs or not hasattr(drawn, "__len__"):
+        return
+    if given.get("drop_last") and len(drawn) < given["batch_size"]:
         raise ValueError(
-            f"no batch to train on: batch_size={given['batch_size']}, {len(train)} "
+            f"no batch to train on: batch_size={given['batch_size']}, {len(drawn)} "
             f"windows. Lower the batch_size of this {type(net).__name__}, or pass "
             "iterator_train__drop_last=False"
         )
@@ -131,7 +132,7 @@ def _check_batches(net, train) -> None:
 def _check_monitors(net) -> None:
     """Refuse callbacks that wait for a validation, where there is none."""
     callbacks = [callback for _, callback in net.callbacks_]
-    if not all(map(is_known, [net, *callbacks])):
+    if not all(map(is_stock, [net, *callbacks])):
         return  # others may record what they like
     recorded = {getattr(c, "name_", None) for c in callbacks if _is_of_training(c)}
     for name, callback in net.callbacks_:
@@ -167,6 +168,5 @@ def _check_schedules(net) -> None:
         try:
             inspect.signature(policy).bind(None, **callback.kwargs)
         except TypeError as error:
-            raise TypeError(
-                f"LRScheduler ({name!r}), policy {policy.__name__}: {error}"
-            ) from error
+            of = getattr(policy, "__name__", policy)  # a partial has none
+            raise TypeError(f"LRScheduler ({name!r}), policy {of}: {error}") from error

@@ -1,5 +1,7 @@
 """What is refused before a pretraining is what the net's training would refuse."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
 from tiny import FEW, NAMES, SFREQ, X, Y, classifier, distil, small, teacher, vector
 from torch import nn
+from torch.utils.data import RandomSampler, Sampler
 
 from braindecode_gcmae import (
     GCMAEClassifier,
@@ -224,6 +227,28 @@ def test_monitors_and_schedules_that_have_what_they_need_are_not_refused(more):
 
 def test_a_monitor_of_the_validation_is_not_refused_where_there_is_one():
     trains(chained(("stop", EarlyStopping()), train_split=ValidSplit(3)))
+
+
+class Twice(Sampler):
+    """Draws each window twice, and does not say how many that are."""
+
+    def __iter__(self):
+        return iter([*range(len(X))] * 2)
+
+
+@pytest.mark.parametrize(
+    "sampler", [RandomSampler(X, replacement=True, num_samples=64), Twice()]
+)
+def test_a_sampler_may_draw_more_windows_than_there_are(sampler):
+    assert len(X) < 32
+    loader = {"batch_size": 32, "iterator_train__shuffle": False}
+    trains(chained(iterator_train__sampler=sampler, **loader))
+
+
+def test_a_policy_without_a_name_is_refused_like_any_other():
+    policy = functools.partial(torch.optim.lr_scheduler.StepLR, gamma=0.5)
+    with pytest.raises(TypeError, match="LRScheduler.*missing.*'step_size'"):
+        chained(("lr", LRScheduler(policy))).fit(X, Y)
 
 
 def test_a_net_that_is_only_pretrained_needs_no_batch():
