@@ -8,6 +8,7 @@ import inspect
 
 from braindecode.training.scoring import PostEpochTrainScoring
 from sklearn.base import clone
+from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from skorch.dataset import ValidSplit
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -39,8 +40,8 @@ def check_ahead(net, X, y) -> None:
     TypeError, ValueError
         If labels are none for the net's criterion or its module's outputs, there are
         more or fewer than windows, the validation split cannot be drawn, no batch is
-        left to train on, or a callback's arguments are too few or ask for a validation
-        that there is not.
+        left to train on, a score needs classes that nobody has told, or a callback's
+        arguments are too few or ask for a validation that there is not.
     """
     if isinstance(net.criterion_, OF_CLASSES):
         check_targets(net, y, several=False)
@@ -48,6 +49,7 @@ def check_ahead(net, X, y) -> None:
     _check_data(net, X, y)
     train, valid = _halves(net, X, y)
     _check_batches(net, train)
+    _check_scores(net, valid)
     if not valid:
         _check_monitors(net)
     _check_schedules(net)
@@ -127,6 +129,23 @@ def _check_batches(net, train) -> None:
             f"windows. Lower the batch_size of this {type(net).__name__}, or pass "
             "iterator_train__drop_last=False"
         )
+
+
+def _check_scores(net, valid: bool) -> None:
+    """Refuse scores of scikit-learn where nobody has told the classes.
+
+    skorch finds them in labels, but not in a data set that is read window by window.
+    """
+    is_classifier = isinstance(net, NeuralNetClassifier)
+    if not is_classifier or not net.max_epochs or hasattr(net, "classes_"):
+        return
+    for name, callback in net.callbacks_:
+        scores = isinstance(getattr(callback, "scoring", None), str)
+        if scores and (valid or _is_of_training(callback)):
+            raise ValueError(
+                f"{name!r} scores classes, and the data set does not tell them: pass "
+                f"classes=[0, 1, ...] to {type(net).__name__}"
+            )
 
 
 def _check_monitors(net) -> None:

@@ -7,13 +7,26 @@ import pandas as pd
 import pytest
 import torch
 from braindecode import EEGClassifier, EEGRegressor
+from braindecode.datasets import BaseConcatDataset
 from braindecode.training.scoring import PostEpochTrainScoring
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
-from tiny import FEW, NAMES, SFREQ, X, Y, classifier, distil, small, teacher, vector
+from tiny import (
+    FEW,
+    NAMES,
+    SFREQ,
+    X,
+    Y,
+    classifier,
+    distil,
+    small,
+    teacher,
+    vector,
+    windowed,
+)
 from torch import nn
 from torch.utils.data import RandomSampler, Sampler
 
@@ -122,6 +135,23 @@ def test_one_output_that_is_softened_is_refused_with_what_helps():
     net = NeuralNetBinaryClassifier(GCMAEStudent, callbacks=callbacks, **made)
     with pytest.raises(ValueError, match="one output for each class.*kd_weight=0"):
         net.fit(X, Y.astype(np.float32))
+
+
+@pytest.mark.parametrize("cls", [EEGClassifier, GCMAEClassifier])
+def test_classes_that_a_score_needs_are_asked_for_before_others_train(cls):
+    data = BaseConcatDataset([windowed(X, NAMES, target=k) for k in (0, 1)])
+
+    def net(*more, **given):
+        kind = {"cls": cls, "module__n_outputs": 2, "train_split": ValidSplit(3)}
+        return chained(*more, **{**kind, **given})
+
+    refused = net()
+    with pytest.raises(ValueError, match="'valid_acc' scores classes.*pass classes="):
+        refused.fit(data)
+    assert not dict(refused.callbacks_)["pretrain"].done_
+    for given in ({"classes": [0, 1]}, {"train_split": None}, {"max_epochs": 0}):
+        net(**given).fit(data)
+    net(callbacks__valid_acc=None).fit(data)
 
 
 # ------------------------------------------------------------------------------ splits
