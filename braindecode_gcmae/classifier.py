@@ -10,7 +10,7 @@ from skorch.dataset import get_len
 from torch.utils.data import Dataset
 
 from .callbacks import GCMAEPretraining
-from .callbacks.ahead import is_known
+from .callbacks.ahead import is_stock
 from .callbacks.channels import check_channels, kept_epochs
 from .callbacks.checks import check_labels, check_seen, check_targets
 from .models.wrapped import unwrap
@@ -140,7 +140,7 @@ class GCMAEClassifier(EEGClassifier):
         target = getattr(self, "fit_metadata_", {}).get("X_target_unlabeled")
         callbacks = [callback for _, callback in self.callbacks_]
         taken = any(isinstance(c, GCMAEPretraining) for c in callbacks)
-        if target is not None and not taken and all(map(is_known, callbacks)):
+        if target is not None and not taken and all(map(is_stock, [self, *callbacks])):
             raise ValueError(
                 "X_target_unlabeled is for GCMAEPretraining, and there is none among "
                 "the callbacks: the net would not be adapted to these windows"

@@ -63,7 +63,7 @@ def net(**given):
     inner = {"projection_dim": 5, "queue_size": 64, **small("teacher")}
     stage = GCMAEPretraining(max_epochs=1, batch_size=8, arguments=inner)
     given = {"callbacks": [("pretrain", stage)], "max_epochs": 1, **given}
-    return classifier(cls=GCMAEClassifier, **given)
+    return classifier(**{"cls": GCMAEClassifier, **given})
 
 
 def test_without_metadata_it_is_an_eegclassifier():
@@ -176,6 +176,17 @@ def test_target_windows_are_for_callbacks_of_the_user_as_well():
     assert dict(made.callbacks_)["taker"].taken_ == "anything"
     with pytest.raises(ValueError, match="X_target_unlabeled is for GCMAEPretraining"):
         net(callbacks=None).partial_fit(X, Y, X_target_unlabeled=X[:3])
+
+
+def test_target_windows_are_for_a_classifier_of_the_user_as_well():
+    class Adapts(GCMAEClassifier):
+        def get_dataset(self, X, y=None):
+            taken.append(self.fit_metadata_["X_target_unlabeled"])
+            return super().get_dataset(X, y)
+
+    taken: list = []
+    net(cls=Adapts, callbacks=None).fit(X, Y, X_target_unlabeled="anything")
+    assert {*taken} == {"anything"}
 
 
 def test_what_is_asked_of_a_router_is_told_by_the_repr_alone():

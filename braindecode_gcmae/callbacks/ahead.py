@@ -8,6 +8,7 @@ import inspect
 
 from braindecode.training.scoring import PostEpochTrainScoring
 from sklearn.base import clone
+from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from skorch.dataset import ValidSplit
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -16,13 +17,13 @@ from ..models.wrapped import unwrap
 from .checks import OF_CLASSES, check_targets
 from .split import parts, training_part
 
-__all__ = ["check_ahead", "check_teacher_ahead", "is_known"]
+__all__ = ["check_ahead", "check_teacher_ahead", "is_stock"]
 
 _PACKAGES = {"braindecode", "braindecode_gcmae", "skorch"}
 
 
-def is_known(thing) -> bool:
-    """Whether the class of a callback or net is of a package that is known here.
+def is_stock(thing) -> bool:
+    """Whether a callback or net is as a package made it, and not derived by the user.
 
     Of others nobody knows what they take and what they record.
     """
@@ -39,8 +40,8 @@ def check_ahead(net, X, y) -> None:
     TypeError, ValueError
         If labels are none for the net's criterion or its module's outputs, there are
         more or fewer than windows, the validation split cannot be drawn, no batch is
-        left to train on, or a callback's arguments are too few or ask for a validation
-        that there is not.
+        left to train on, a score needs classes that nobody has told, or a callback's
+        arguments are too few or ask for a validation that there is not.
     """
     if isinstance(net.criterion_, OF_CLASSES):
         check_targets(net, y, several=False)
@@ -48,6 +49,7 @@ def check_ahead(net, X, y) -> None:
     _check_data(net, X, y)
     train, valid = _halves(net, X, y)
     _check_batches(net, train)
+    _check_scores(net, valid)
     if not valid:
         _check_monitors(net)
     _check_schedules(net)
@@ -117,21 +119,39 @@ def _may_hear_of_groups(net) -> bool:
 
 def _check_batches(net, train) -> None:
     """Refuse a net that drops its last batch where that is the only one."""
-    if train is None or not net.max_epochs or not hasattr(train, "__len__"):
-        return
     given = {"batch_size": net.batch_size, **net.get_params_for("iterator_train")}
-    if given.get("drop_last") and len(train) < given["batch_size"]:
+    drawn = given.get("sampler") or train
+    if drawn is None or not net.max_epochs or not hasattr(drawn, "__len__"):
+        return
+    if given.get("drop_last") and len(drawn) < given["batch_size"]:
         raise ValueError(
-            f"no batch to train on: batch_size={given['batch_size']}, {len(train)} "
+            f"no batch to train on: batch_size={given['batch_size']}, {len(drawn)} "
             f"windows. Lower the batch_size of this {type(net).__name__}, or pass "
             "iterator_train__drop_last=False"
         )
 
 
+def _check_scores(net, valid: bool) -> None:
+    """Refuse scores of scikit-learn where nobody has told the classes.
+
+    skorch finds them in labels, but not in a data set that is read window by window.
+    """
+    is_classifier = isinstance(net, NeuralNetClassifier)
+    if not is_classifier or not net.max_epochs or hasattr(net, "classes_"):
+        return
+    for name, callback in net.callbacks_:
+        scores = isinstance(getattr(callback, "scoring", None), str)
+        if scores and (valid or _is_of_training(callback)):
+            raise ValueError(
+                f"{name!r} scores classes, and the data set does not tell them: pass "
+                f"classes=[0, 1, ...] to {type(net).__name__}"
+            )
+
+
 def _check_monitors(net) -> None:
     """Refuse callbacks that wait for a validation, where there is none."""
     callbacks = [callback for _, callback in net.callbacks_]
-    if not all(map(is_known, [net, *callbacks])):
+    if not all(map(is_stock, [net, *callbacks])):
         return  # others may record what they like
     recorded = {getattr(c, "name_", None) for c in callbacks if _is_of_training(c)}
     for name, callback in net.callbacks_:
@@ -167,6 +187,5 @@ def _check_schedules(net) -> None:
         try:
             inspect.signature(policy).bind(None, **callback.kwargs)
         except TypeError as error:
-            raise TypeError(
-                f"LRScheduler ({name!r}), policy {policy.__name__}: {error}"
-            ) from error
+            of = getattr(policy, "__name__", policy)  # a partial has none
+            raise TypeError(f"LRScheduler ({name!r}), policy {of}: {error}") from error

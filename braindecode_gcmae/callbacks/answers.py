@@ -8,6 +8,7 @@ from skorch.utils import to_device
 from torch import Tensor, nn
 
 from .hooks import INPUTS, device_of
+from .randomness import unmoved_randomness
 
 __all__ = ["TeacherAnswers", "inputs_of", "mean_graph"]
 
@@ -122,8 +123,8 @@ def _digests(inputs: dict) -> list[bytes]:
 
 def inputs_of(net, windows):
     """Batches of a data set as inputs of ``forward``, in order, on the net's device."""
-    # A loader draws a seed when it is iterated: looking must not move training.
-    with torch.random.fork_rng(devices=[]):
+    # Loaders draw a seed, augmentations more: looking must not move training.
+    with unmoved_randomness():
         for x, _ in net.get_iterator(windows, training=False):
             given = x if isinstance(x, dict) else {"x": x}
             inputs = {name: given[name] for name in INPUTS if name in given}

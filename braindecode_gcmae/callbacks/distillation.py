@@ -27,7 +27,7 @@ from .checks import (
     check_terms,
     is_regression,
 )
-from .hooks import AuxiliaryLoss, device_of
+from .hooks import INPUTS, AuxiliaryLoss, device_of
 from .marks import OncePerModule
 from .origin import given_teacher, planned_teacher, trained_teacher
 from .pool import unlabelled_pool
@@ -323,7 +323,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         """Some of the unlabelled windows as inputs of ``forward``."""
         batch, _ = collate_windows([self.windows_[i] for i in rows])
         batch = to_device(batch, device_of(self.net_))
-        return {k: batch[k] for k in ("x", "pos", "ch_mask") if k in batch}
+        return {k: batch[k] for k in INPUTS if k in batch}
 
     def compute(self, inputs, nodes, electrodes, y_pred, training):
         """KD, GTD and, where weighted, LSP and G-CRD of a batch."""

@@ -11,7 +11,8 @@ import random
 import re
 import warnings
 from pathlib import Path
-from types import FunctionType
+from reprlib import recursive_repr
+from types import FunctionType, MethodType
 
 import mne
 import numpy as np
@@ -27,7 +28,8 @@ from ..models import CheckpointError
 from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
 from ..pretraining.processes import n_processes
-from .describe import _checkpoint_digest, _describe_function, describe
+from .describe import _ADDRESS, _checkpoint_digest, _describe_function, describe
+from .randomness import unmoved_randomness
 from .sketch import alike, short, tell_values
 
 __all__ = ["check_run", "fingerprint"]
@@ -40,7 +42,6 @@ _OTHER_FOLDER = (
     "one folder is for one run. Give this one a new folder; in a cross-validation or a "
     "grid search give each fit its own, or leave ResumableCheckpoint out"
 )
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PACKAGES = {"braindecode", "braindecode_gcmae", "skorch", "sklearn", "torch"}
 _LOGGERS = "skorch.callbacks.logging"
 _TRAINED = ("module", "criterion", "teacher", "student")
@@ -85,16 +86,11 @@ def fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
 @contextlib.contextmanager
 def _known_numbers():
     """The same random numbers whenever it is entered; those of before come after."""
-    old, numpy_old = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
-            random.setstate(random.Random(0).getstate())
-            np.random.set_state(np.random.RandomState(0).get_state())
-            yield
-    finally:
-        random.setstate(old)
-        np.random.set_state(numpy_old)
+    with unmoved_randomness():
+        torch.default_generator.manual_seed(0)
+        random.setstate(random.Random(0).getstate())
+        np.random.set_state(np.random.RandomState(0).get_state())
+        yield
 
 
 def _fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
@@ -227,7 +223,7 @@ def _root(thing) -> str:
 
 
 def _is_known(cls: type) -> bool:
-    """Whether a class is of a package whose callbacks are known, or derived of one."""
+    """Whether a class is of a package that marks what is noted, or derived of one."""
     return any(_root(c) in _PACKAGES for c in cls.__mro__ if c is not Callback)
 
 
@@ -236,11 +232,11 @@ def _only_tells(callback) -> bool:
     return any(cls.__module__ == _LOGGERS for cls in type(callback).__mro__)
 
 
-def _parameters(callback) -> dict:
-    """What a callback was given, not what it has noted since."""
-    given = {k: v for k, v in vars(callback).items() if not k.endswith("_")}
-    if not _is_known(type(callback)):  # others do not mark what they note
-        names = inspect.signature(type(callback).__init__).parameters
+def _parameters(thing) -> dict:
+    """What a callback or another object was given, not what it has noted since."""
+    given = {k: v for k, v in vars(thing).items() if not k.endswith("_")}
+    if not _is_known(type(thing)):  # others do not mark what they note
+        names = inspect.signature(type(thing).__init__).parameters
         given = {k: v for k, v in given.items() if k in names}
     return _what(given)
 
@@ -264,16 +260,22 @@ def _tell(value) -> str:
     sized = hasattr(value, "__len__") and hasattr(value, "__getitem__")
     if sized and not hasattr(value, "to_numpy"):  # pandas is told whole
         return _tell_dataset(value)
-    text = describe(value)
-    # An address tells nothing. Foreign objects may hold anything; skorch's do not.
-    if _ADDRESS.search(text) and _root(type(value)) in _PACKAGES:
-        text += _told(vars(value))
-    return text
+    return _tell_object(value) if _tells_an_address(value) else describe(value)
+
+
+def _tells_an_address(value) -> bool:
+    """Whether the ``repr`` of an object only tells where it is."""
+    plain = hasattr(value, "__dict__") and not hasattr(value, "get_params")
+    return plain and bool(_ADDRESS.search(repr(value)))
+
+
+@recursive_repr()
+def _tell_object(value) -> str:
+    return f"{describe(type(value))}({_told(_parameters(value))})"
 
 
 def _tell_callback(callback: Callback) -> str:
-    told = {} if _only_tells(callback) else _parameters(callback)
-    return f"{describe(type(callback))}({_told(told)})"
+    return describe(type(callback)) if _only_tells(callback) else _tell_object(callback)
 
 
 def _tell_function(function: FunctionType) -> str:
@@ -388,6 +390,7 @@ _WAYS = (
     (list | tuple, _tell_list),
     (functools.partial, lambda p: f"partial{_told([p.func, p.args, p.keywords])}"),
     (FunctionType, _tell_function),
+    (MethodType, lambda m: f"{_told(m.__self__)}.{m.__name__}"),
     (str | Path, _tell_path),
     (nn.Module | type, describe),
 )

@@ -20,7 +20,7 @@ from ..models.wrapped import unwrap
 from .channels import refuse_others
 from .describe import DescribedCallback
 
-__all__ = ["AuxiliaryLoss", "check_all", "device_of"]
+__all__ = ["INPUTS", "AuxiliaryLoss", "check_all", "device_of"]
 
 INPUTS = ("x", "pos", "ch_mask")  # of a network, in the order of its arguments
 

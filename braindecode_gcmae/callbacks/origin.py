@@ -23,6 +23,7 @@ from .teachers import trained_head
 __all__ = ["given_teacher", "planned_teacher", "told_of_parts", "trained_teacher"]
 
 _CHANNELS = ("chs_info", "ch_names")
+_LENGTHS = ("n_times", "input_window_seconds")
 
 # Of the signal, or of training alone: weights go from one to the other.
 _NOT_OF_A_NETWORK = (
@@ -75,6 +76,8 @@ def _arguments(teacher, student) -> dict:
     given, inherited = teacher.get_params_for("module"), {}
     if given.get("n_outputs") is None:  # a fold may lack a class
         inherited["n_outputs"] = student.n_outputs
+    if all(given.get(name) is None for name in _LENGTHS):  # of a dict nobody tells
+        inherited["n_times"] = student.n_times
     if all(given.get(name) is None for name in _CHANNELS):
         config = student._braindecode_init_kwargs
         inherited |= {n: config[n] for n in _CHANNELS if config[n] is not None}
@@ -91,12 +94,8 @@ def planned_teacher(teacher, net, student) -> nn.Module:
     """
     module = teacher.module
     if not isinstance(module, nn.Module):
-        arguments = {
-            "n_outputs": student.n_outputs,
-            "n_times": student.n_times,
-            **teacher.get_params_for("module"),
-            **_arguments(teacher, student),
-        }
+        given = teacher.get_params_for("module")
+        arguments = {**given, **_arguments(teacher, student)}
         if not any(arguments.get(name) is not None for name in _CHANNELS):
             arguments.setdefault("n_chans", student.n_chans)
         module = registered(module)(**arguments)

@@ -63,7 +63,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     are the same, and checkpoints are known by what they hold, not by where. More
     epochs, another device, other loaders, other initial weights (another seed of torch)
     and skorch's loggers make no other run. Callbacks of your own may train or only
-    watch: where they differ, a warning says so.
+    watch: where they differ, a warning says so. Of other objects of yours the arguments
+    of their ``__init__`` count.
 
     Parameters
     ----------

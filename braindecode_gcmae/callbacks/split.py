@@ -59,18 +59,28 @@ def held_out(net, X, y):
 def parts(net, X, y) -> tuple:
     """All, training and validation data, as ``fit`` will split them.
 
-    The net's splitter is asked on a copy, and random numbers are put back.
+    A copy of the net's splitter is asked, which may count or draw, and random numbers
+    are put back.
     """
     splitter = net.train_split
     if splitter is None:
         return X, X, None
     whole = net.get_dataset(X, y)
     try:
-        net.train_split = copy.deepcopy(splitter)
+        net.train_split = _copied(splitter)
         with unmoved_randomness():
             return whole, *net.get_split_datasets(whole, y)
     finally:
         net.train_split = splitter
+
+
+def _copied(splitter):
+    """A copy with the data sets themselves (predefined_split).
+
+    They may be large, or open files, and windows on disk are known by their data set.
+    """
+    held = getattr(splitter, "keywords", {}).values()
+    return copy.deepcopy(splitter, {id(v): v for v in held if isinstance(v, Dataset)})
 
 
 def _rows(part, whole) -> np.ndarray | None:

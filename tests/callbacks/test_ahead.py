@@ -1,18 +1,34 @@
 """What is refused before a pretraining is what the net's training would refuse."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from braindecode import EEGClassifier, EEGRegressor
+from braindecode.datasets import BaseConcatDataset
 from braindecode.training.scoring import PostEpochTrainScoring
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
-from tiny import FEW, NAMES, SFREQ, X, Y, classifier, distil, small, teacher, vector
+from tiny import (
+    FEW,
+    NAMES,
+    SFREQ,
+    X,
+    Y,
+    classifier,
+    distil,
+    small,
+    teacher,
+    vector,
+    windowed,
+)
 from torch import nn
+from torch.utils.data import RandomSampler, Sampler
 
 from braindecode_gcmae import (
     GCMAEClassifier,
@@ -121,6 +137,23 @@ def test_one_output_that_is_softened_is_refused_with_what_helps():
         net.fit(X, Y.astype(np.float32))
 
 
+@pytest.mark.parametrize("cls", [EEGClassifier, GCMAEClassifier])
+def test_classes_that_a_score_needs_are_asked_for_before_others_train(cls):
+    data = BaseConcatDataset([windowed(X, NAMES, target=k) for k in (0, 1)])
+
+    def net(*more, **given):
+        kind = {"cls": cls, "module__n_outputs": 2, "train_split": ValidSplit(3)}
+        return chained(*more, **{**kind, **given})
+
+    refused = net()
+    with pytest.raises(ValueError, match="'valid_acc' scores classes.*pass classes="):
+        refused.fit(data)
+    assert not dict(refused.callbacks_)["pretrain"].done_
+    for given in ({"classes": [0, 1]}, {"train_split": None}, {"max_epochs": 0}):
+        net(**given).fit(data)
+    net(callbacks__valid_acc=None).fit(data)
+
+
 # ------------------------------------------------------------------------------ splits
 class NoCopy(Dataset):
     """Windows of which there is no copy, such as those of an open file."""
@@ -224,6 +257,28 @@ def test_monitors_and_schedules_that_have_what_they_need_are_not_refused(more):
 
 def test_a_monitor_of_the_validation_is_not_refused_where_there_is_one():
     trains(chained(("stop", EarlyStopping()), train_split=ValidSplit(3)))
+
+
+class Twice(Sampler):
+    """Draws each window twice, and does not say how many that are."""
+
+    def __iter__(self):
+        return iter([*range(len(X))] * 2)
+
+
+@pytest.mark.parametrize(
+    "sampler", [RandomSampler(X, replacement=True, num_samples=64), Twice()]
+)
+def test_a_sampler_may_draw_more_windows_than_there_are(sampler):
+    assert len(X) < 32
+    loader = {"batch_size": 32, "iterator_train__shuffle": False}
+    trains(chained(iterator_train__sampler=sampler, **loader))
+
+
+def test_a_policy_without_a_name_is_refused_like_any_other():
+    policy = functools.partial(torch.optim.lr_scheduler.StepLR, gamma=0.5)
+    with pytest.raises(TypeError, match="LRScheduler.*missing.*'step_size'"):
+        chained(("lr", LRScheduler(policy))).fit(X, Y)
 
 
 def test_a_net_that_is_only_pretrained_needs_no_batch():

@@ -9,7 +9,7 @@ import torch
 from braindecode.datasets import BaseConcatDataset
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
-from skorch.helper import SliceDataset
+from skorch.helper import SliceDataset, predefined_split
 from tiny import NAMES, X, Y, classifier, distil, fit, small, windowed, windows
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
@@ -43,7 +43,7 @@ class Draws(Callback):
 
 
 class OnDisk(Dataset):
-    """Windows of which nothing is known but by reading them."""
+    """Windows of which nothing is known but by reading them, such as an open file's."""
 
     def __init__(self, x=X):
         self.x = x
@@ -53,6 +53,9 @@ class OnDisk(Dataset):
 
     def __getitem__(self, i):
         return self.x[i], int(Y[i % len(Y)])
+
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot be copied")
 
 
 def contents(dataset) -> set:
@@ -165,6 +168,14 @@ def test_however_a_split_is_made_its_validation_part_is_held_out(split, make, cl
     assert not student[1] & teacher[0]
 
 
+@pytest.mark.parametrize("cls", [None, GCMAEClassifier])
+def test_a_data_set_that_is_set_apart_need_not_be_copied_for_a_teacher(cls):
+    apart = predefined_split(OnDisk(windows(8, seed=9)))
+    teacher, student = seen_by_both(apart, cls=cls)
+    assert teacher[0] == student[0] == contents(OnDisk())
+    assert len(student[1]) == 8
+
+
 # ----------------------------------------------------------------------------- pools
 def pool_of(x, pool, y=None, split=None):
     callbacks = distil(unlabelled=pool)
@@ -206,6 +217,15 @@ def test_people_that_are_set_apart_are_left_out_of_the_pool():
     with pytest.warns(UserWarning, match="8 of the unlabelled.*validated on"):
         kept = pool_of(WHOLE, WHOLE, split=by_person)
     assert {*kept.ids} == {1, 2}
+
+
+@pytest.mark.parametrize("whole", [WHOLE, DISK], ids=["recordings", "other"])
+def test_a_data_set_that_is_set_apart_is_known_in_a_pool(whole):
+    apart = predefined_split(Subset(whole, range(8)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*could not be compared")
+        with pytest.warns(UserWarning, match="8 of the .* validated on, and are left"):
+            assert len(pool_of(Subset(whole, range(8, 24)), whole, split=apart)) == 16
 
 
 def test_of_what_cannot_be_compared_a_warning_tells():

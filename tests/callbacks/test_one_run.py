@@ -319,6 +319,34 @@ def test_parameters_that_nobody_can_tell_are_no_obstacle(tmp_path):
     accepted(run(tmp_path, ("mine", Shapes(Odd())), ("text", Shapes("x" * 5000))))
 
 
+class Schedule:
+    """An object of a user without a ``repr``, which counts how often it is asked."""
+
+    def __init__(self, weights):
+        self.weights, self.asked, self.own = weights, 0, self
+
+    def __call__(self, epoch):
+        self.asked += 1
+        return 1.0
+
+    at = __call__
+
+
+@pytest.mark.parametrize("way", [lambda s: s, lambda s: s.at], ids=["object", "method"])
+def test_what_an_object_of_the_user_notes_makes_no_other_run(tmp_path, way):
+    weights = np.linspace(0, 1, 600)
+
+    def distilled(schedule):
+        return run(tmp_path, *distil(teacher(), kd_weight=way(schedule)))
+
+    used = Schedule(weights)
+    fit(distilled(used))
+    assert used.asked
+    accepted(distilled(used))
+    accepted(distilled(Schedule(weights + 1e-12)))  # rounded differently
+    refused(distilled(Schedule(weights[::-1])), "callbacks__distil")
+
+
 def test_a_monitor_is_part_of_the_run(tmp_path):
     net = pretraining(tmp_path)
     net.set_params(callbacks=[*net.callbacks, ("collapse", CollapseMonitor())])

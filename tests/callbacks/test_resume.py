@@ -21,10 +21,12 @@ from tiny import (
     pretrainer,
     quietly,
     small,
+    teacher,
     vector,
     windows,
 )
 from torch.optim import lr_scheduler
+from torch.utils.data import Dataset
 
 from braindecode_gcmae import GCMAEPretraining, TopologyDistillation
 from braindecode_gcmae.callbacks import CollapseMonitor, ResumableCheckpoint
@@ -223,6 +225,26 @@ def test_a_random_split_is_drawn_as_it_was(tmp_path):
     for one, two in zip(drawn[0], drawn[2], strict=True):
         one, two = ({k: v for k, v in r.items() if k != "batches"} for r in (one, two))
         assert one == two
+
+
+class Jitters(Dataset):
+    """Windows whose loudness is drawn by numpy whenever they are read."""
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, i):
+        return X[i] * np.float32(np.random.uniform(0.5, 2)), int(Y[i])
+
+
+def test_to_look_at_windows_that_are_drawn_by_numpy_moves_no_step(tmp_path):
+    ends, made = [], {"module__n_times": X.shape[2], "module__n_outputs": 2}
+    for name, epoch in (("whole", None), ("cut", 3), ("cut", None)):
+        more = [*distil(teacher()), ("dies", Dies(epoch))]
+        net = supervised(tmp_path / name, *more, **made)
+        np.random.seed(len(ends) // 2)
+        ends.append(vector(fit(net, len(ends) // 2, Jitters(), None)))
+    assert torch.equal(ends[0], ends[2])
 
 
 def test_max_epochs_is_what_it_was(tmp_path):

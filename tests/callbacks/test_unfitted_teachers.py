@@ -52,6 +52,15 @@ def teacher_of(net):
 
 
 # ------------------------------------------------------------------------- by name
+def test_a_teacher_of_inputs_with_names_knows_their_length_from_its_student():
+    length = {"module__n_times": X.shape[2], "module__n_outputs": 2}
+    nets = [
+        fit(classifier(callbacks=distil(unfitted()), **length), x=x)
+        for x in (X, {"x": X})
+    ]
+    assert torch.equal(*(weights(teacher_of(net)) for net in nets))
+
+
 def test_a_teacher_by_its_registered_name_is_the_class():
     nets = [
         fit(classifier(callbacks=[stage(teacher=form), *distil(unfitted(form))]))
