@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 
 from .callbacks import GCMAEPretraining
 from .callbacks.ahead import is_stock
-from .callbacks.channels import check_channels, kept_epochs
+from .callbacks.channels import check_channels
 from .callbacks.checks import check_labels, check_seen, check_targets
 from .models.wrapped import unwrap
+from .montage.recording import kept_epochs
 
 __all__ = ["GCMAEClassifier"]
 

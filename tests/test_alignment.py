@@ -1175,3 +1175,61 @@ def test_epochs_keep_their_annotations_and_their_baseline():
     assert out.get_annotations_per_epoch() == epochs.get_annotations_per_epoch()
     before = epochs.time_as_index([0.5])[0] + 1
     assert np.abs(out.get_data()[..., :before].mean(-1)).max() < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_a_band_has_its_share_of_the_rounding(scale):
+    # The smallest direction is signal, below what rounding has at all frequencies.
+    x = recording(0, n_windows=40, n_chans=4, amplitude=5.0)
+    x[:, 3] = x[:, 0] + 0.1 * x[:, 3]
+    whole = stored(scale * x, scale)
+    band = {"band": (8, 12), "sfreq": SFREQ}
+    smallest = np.linalg.eigvalsh(window_covariances(x, **band).mean(0))[0]
+    assert 3 * (12 - 8) / 50 / 12 < smallest < 1 / 12
+    for out in (
+        RecordingAlignment(**band).transform(whole),
+        StreamingAlignment(**band).update(whole).transform(whole),
+    ):
+        covariance = window_covariances(out, **band).mean(0)
+        np.testing.assert_allclose(covariance, 100 * np.eye(4), atol=1e-6)
+
+
+def test_what_an_average_reference_removed_stays_away_from_a_band_of_integers():
+    x = recording(0, n_windows=40, n_chans=16)
+    x = stored(x - x.mean(1, keepdims=True), 1.0)
+    band = {"band": (8, 30), "sfreq": SFREQ}
+    assert common_mode(RecordingAlignment(**band).transform(x)) < 0.1
+    assert common_mode(StreamingAlignment(**band).update(x).transform(x)) < 0.1
+
+
+def test_short_windows_have_the_step_of_their_recording():
+    x = recording(0, n_windows=80, n_chans=16, n_times=25, amplitude=2.0)
+    x = stored(x - x.mean(1, keepdims=True), 1.0)
+    stream = StreamingAlignment()
+    for window in x:
+        stream.update(window)
+    np.testing.assert_allclose(
+        stream.transform(x), RecordingAlignment().transform(x), atol=1e-8
+    )
+
+
+def test_no_blink_of_a_short_recording_and_no_window_of_a_riemannian_mean_carries_it():
+    blink = recording(0, n_windows=12)
+    blink[7, 1] *= 10
+    artefact = recording(0, n_windows=20)
+    artefact[7, 1] *= 300
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RecordingAlignment().transform(blink)
+        RecordingAlignment(metric="riemann").transform(artefact)
+
+
+def test_epochs_at_another_rate_keep_their_annotations():
+    info = mne.create_info(["C3", "Cz", "C4"], SFREQ, "eeg")
+    signal = 1e-6 * np.concatenate(list(recording(0, n_chans=3)), axis=1)
+    raw = mne.io.RawArray(signal, info, verbose=False)
+    raw.set_annotations(mne.Annotations([4.5], [0.2], ["blink"]))
+    epochs = mne.make_fixed_length_epochs(raw, 2.0, preload=True, verbose=False)
+    epochs.decimate(2, verbose="error")
+    out = RecordingAlignment().transform(epochs)
+    assert out.get_annotations_per_epoch() == epochs.get_annotations_per_epoch()

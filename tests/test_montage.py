@@ -235,9 +235,9 @@ def test_rows_follow_names_and_positions_in_any_order(seed, n_kept):
 def test_names_win_over_meaningless_positions():
     rng = np.random.default_rng(0)
     chs = [
-        {"ch_name": f"C{i}", "kind": "eeg", "loc": 0.18 + rng.random(12) / 20}
+        {"ch_name": f"C{i}", "kind": "eeg", "loc": 0.15 + 0.1 * rng.random(12)}
         for i in (3, 1, 2)
-    ]
+    ]  # too far away to tell a direction, and metres nevertheless
     assert match_electrodes(["C1", "C2", "C3"], chs) == [1, 2, 0]
     np.testing.assert_array_equal(
         electrode_positions(chs), electrode_positions(["C3", "C1", "C2"])

@@ -381,6 +381,34 @@ def test_bad_channels_of_epochs_are_missing(model, windows):
     assert len(select_electrodes(model, 4, windows=marked)) == 4
 
 
+def test_of_channels_marked_bad_nothing_is_said(model, windows, recwarn):
+    mean_graph(model, make_epochs(windows, bads=["O1", "Cz"]))
+    mean_graph(model, windowed(windows, NAMES, 80.0, bads=["O1", "Cz"]))
+    assert not [w for w in recwarn if "never finite" in str(w.message)]
+    windows = windows.copy()
+    windows[:, 3] = np.nan
+    with pytest.warns(UserWarning, match=rf"\['{NAMES[3]}'\] are never finite"):
+        mean_graph(model, make_epochs(windows, bads=["O1", "Cz"]))
+
+
+def test_epochs_are_those_that_are_left_when_they_are_read(model, windows):
+    info = mne.create_info(NAMES, 80, "eeg")
+    raw = mne.io.RawArray(1e-6 * np.concatenate(windows, 1), info, verbose="error")
+    raw.set_annotations(mne.Annotations([2.5], [0.5], ["bad"]))
+    lazy = mne.make_fixed_length_epochs(raw, 2.0, verbose="error")
+    expected = mean_graph(model, windows[[0, 2, 3, 4, 5]])
+    np.testing.assert_allclose(mean_graph(model, lazy), expected, atol=1e-5)
+
+
+def test_what_holds_no_windows_is_refused_by_its_type(model):
+    info = mne.create_info(NAMES, 80, "eeg")
+    nothing = np.zeros((len(NAMES), 160))
+    raw = mne.io.RawArray(nothing, info, verbose="error")
+    for what in (raw, mne.EvokedArray(nothing, info)):
+        with pytest.raises(TypeError, match=f"a {type(what).__name__} is none"):
+            mean_graph(model, what)
+
+
 def test_channels_of_epochs_are_taken_by_name(model, windows):
     order = np.random.default_rng(2).permutation(len(NAMES))
     names = [f"EEG {NAMES[row].upper()}-REF" for row in order]

@@ -503,6 +503,15 @@ def test_windows_without_an_electrode_do_not_count_for_it():
     assert is_grey(nodes_on(one[0])).tolist() == [name == "C3" for name in FEW]
 
 
+def test_electrodes_are_called_alike_on_the_head_and_beside_it():
+    result = reconstruction(FEW, ["F3", "Pz"])
+    clinical = [f"EEG {name}-REF" for name in FEW]
+    axes = plot_reconstruction(result, channels=clinical)
+    written = {text.get_text() for text in axes[0].texts}
+    listed = {tick.get_text() for tick in axes[2].get_yticklabels()}
+    assert listed == {"F3", "Pz"} and listed < written
+
+
 def test_before_and_after_differ_at_masked_electrodes_alone():
     result = reconstruction(FEW, ["F3", "Pz"])
     axes = plot_reconstruction(result, window=2, feature=1)

@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import mne
 import numpy as np
 
 from braindecode_gcmae.alignment.columns import subject_column
@@ -17,6 +18,7 @@ __all__ = [
     "map_dataset",
     "map_epochs",
     "recording_columns",
+    "refuse_uncut",
     "split_recordings",
 ]
 
@@ -38,6 +40,16 @@ def as_windows(X):
             f"got {x.shape}"
         )
     return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def refuse_uncut(x):
+    """Refuse what MNE has and holds no windows: Raw, Evoked, ..."""
+    info = getattr(x, "info", None)
+    if isinstance(info, mne.Info) and not isinstance(x, mne.BaseEpochs):
+        raise TypeError(
+            f"windows are needed, a {type(x).__name__} is none: cut it, e.g. with "
+            "mne.make_fixed_length_epochs(raw, duration=2.0)"
+        )
 
 
 def split_recordings(groups, n_windows, what="window"):
@@ -135,8 +147,6 @@ def map_epochs(epochs, align, *, keep_bads):
     ValueError
         If no EEG channel is good.
     """
-    import mne
-
     data = epochs.get_data(copy=True)
     # All of them, so that a bad electrode is still known by its name.
     picks = mne.pick_types(epochs.info, eeg=True, exclude=[])
@@ -167,6 +177,7 @@ def map_epochs(epochs, align, *, keep_bads):
         selection=epochs.selection,
         drop_log=epochs.drop_log,
         proj=False,
+        raw_sfreq=epochs._raw_sfreq,  # the rate that events and annotations count by
         on_missing="ignore",  # a fold may have no window of some class
         verbose="error",
     )

@@ -4,8 +4,8 @@ import numpy as np
 
 _FLAT = 1e-12  # of the median variance
 _CARRIES = 0.8  # what is left of the others has less than half of their amplitude
-_DIFFERENT = 32  # values, to tell a step by
-_FEW_WINDOWS = 10
+_DIFFERENT = 8  # gaps between values: fewer may be multiples of anything
+_ENOUGH_WINDOWS = 20  # of fewer, one blink may carry a frontal channel
 
 
 def flat_channels(covariance):
@@ -19,24 +19,25 @@ def flat_channels(covariance):
 
 def carried_by_one(variances):
     """Which channels have most of their variance, of (B, N), in a single window."""
-    if len(variances) < _FEW_WINDOWS:
+    if len(variances) < _ENOUGH_WINDOWS:
         return np.zeros(variances.shape[1], dtype=bool)
     return variances.max(axis=0) > _CARRIES * variances.sum(axis=0)
 
 
-def rounding_floor(x):
+def rounding_floor(x, share=1.0):
     """Variance that rounding alone may give a direction of windows (B, N, T), µV².
 
     Numbers of N channels around an offset are known to their last digit only: the null
     direction of an average reference, taken of float32 numbers, is not empty. Far below
     any signal but where the offset is thousands of times larger. In files that store
     integers (EDF) a number is known to half of its step: a variance of step² / 12 in
-    every direction, of which twice as much is no signal yet.
+    every direction, of which twice as much is no signal yet; in a band its ``share`` of
+    the frequencies, as rounding is white.
     """
     # In double precision, but not of a copy of the recording.
     powers = np.einsum("bnt,bnt->n", x, x, dtype=np.float64) / (len(x) * x.shape[2])
     rounded = x.shape[1] / 4 * np.finfo(x.dtype).eps ** 2 * powers.max()
-    return max(rounded, np.median(stored_steps(x)) ** 2 / 6)
+    return max(rounded, share * np.median(stored_steps(x)) ** 2 / 6)
 
 
 def stored_steps(x, n_samples=4096):

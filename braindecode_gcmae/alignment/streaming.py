@@ -11,10 +11,7 @@ from braindecode_gcmae.alignment.formulas import (
     degrees_of_freedom,
     window_covariances,
 )
-from braindecode_gcmae.alignment.signal import (
-    rounding_floor,
-    without_rounding,
-)
+from braindecode_gcmae.alignment.signal import rounding_floor, without_rounding
 
 _ARTEFACT = 1e3  # times the variance so far, 32 times the amplitude
 _KNOWN_AFTER = 10  # windows
@@ -109,7 +106,9 @@ class StreamingAlignment:
         present = np.isfinite(windows).all(axis=-1)
         filled = np.where(present[..., None], windows, 0)
         options = {"sfreq": self.sfreq, "band": self.band}
-        self._floor = max(self._floor, rounding_floor(filled))
+        per_window = degrees_of_freedom(windows.shape[-1], **options)
+        share = per_window / windows.shape[-1]
+        self._floor = max(self._floor, rounding_floor(filled, share))
         covariances = window_covariances(filled, **options)
         for covariance, here in zip(covariances, present, strict=True):
             self._warn_of_artefact(np.diag(covariance))
@@ -123,7 +122,7 @@ class StreamingAlignment:
             self._variance = self._variance + step
             self._windows += bool(here.any())
             if here.any():
-                self._samples += degrees_of_freedom(windows.shape[-1], **options)
+                self._samples += per_window
         return self
 
     def _warn_of_artefact(self, variance):

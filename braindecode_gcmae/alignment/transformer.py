@@ -12,6 +12,7 @@ from braindecode_gcmae.alignment.containers import (
     map_dataset,
     map_epochs,
     recording_columns,
+    refuse_uncut,
     split_recordings,
 )
 from braindecode_gcmae.alignment.formulas import (
@@ -112,8 +113,10 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     in the whitening of the others; one that is so in too many windows is left out of
     the whole recording. Flat channels are returned as they came. Both are reported by a
     warning. Channels marked bad take no part in the whitening either, also where
-    ``electrodes`` names them. ``groups`` is a metadata request of ``transform``, on by
-    default where scikit-learn's metadata routing is enabled.
+    ``electrodes`` names them. Directions that hold nothing but rounding, of the numbers
+    or of the integers that a file stores, stay empty: what an average reference removed
+    does not come back. ``groups`` is a metadata request of ``transform``, on by default
+    where scikit-learn's metadata routing is enabled.
 
     References
     ----------
@@ -192,11 +195,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         self._check_options()
         if isinstance(X, mne.BaseEpochs):
             return self._epochs(X, groups)
-        if hasattr(X, "info"):  # Raw, Evoked, ...
-            raise TypeError(
-                f"windows are aligned, a {type(X).__name__} is none: cut it, e.g. with "
-                "mne.make_fixed_length_epochs(raw, duration=2.0)"
-            )
+        refuse_uncut(X)
         if hasattr(X, "datasets") and hasattr(X, "description"):
             _no_groups(groups, "a braindecode dataset has them in its descriptions")
             return self._dataset(X)
@@ -321,7 +320,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             raise ValueError(f"{where}: every channel is flat, there is no signal")
         channels = np.flatnonzero(usable)
         one = carried_by_one(np.diagonal(covariances, axis1=1, axis2=2))
-        if one.any():
+        if one.any() and self.metric == "euclid":
             _warn(
                 f"{where}: {[names[i] for i in channels[one]]} move in one window of "
                 f"{len(block)} more than in all others, which come out small: leave "
@@ -336,7 +335,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         full[channels[flat], channels[flat]] = 0.0  # apply_whitening passes them on
         rows = channels[moving]
         mean = mean_covariance(covariances, self.metric, per_window)
-        floor = rounding_floor(block[:, moving] if flat.any() else block)
+        share = per_window / x.shape[-1]
+        floor = rounding_floor(block[:, moving] if flat.any() else block, share)
         full[np.ix_(rows, rows)] = without_rounding(mean, floor)
         shrinkage = self.shrinkage
         if shrinkage == "auto":

@@ -16,21 +16,9 @@ from ..pretraining.arranged import channel_names, check_rate, for_model
 __all__ = [
     "check_channels",
     "check_order",
-    "kept_epochs",
     "refuse_others",
     "warn_of_bads",
 ]
-
-
-def kept_epochs(x):
-    """Epochs as they are when they are read: mne drops the bad ones only then.
-
-    Before, their number is not known. Those of the user are left as they are, and
-    anything else is returned.
-    """
-    if not isinstance(x, mne.BaseEpochs) or x.preload:
-        return x
-    return x.copy().drop_bad(verbose=False)  # the signal is not copied
 
 
 def refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:

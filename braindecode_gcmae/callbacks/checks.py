@@ -11,9 +11,10 @@ from ..features.look import same_rate
 from ..graph import binarise
 from ..losses import logit_distillation_loss, topology_distillation_loss
 from ..models.wrapped import unwrap
+from ..montage.recording import kept_epochs
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import check_rate, for_model
-from .channels import check_order, kept_epochs, refuse_others, warn_of_bads
+from .channels import check_order, refuse_others, warn_of_bads
 
 __all__ = [
     "OF_CLASSES",

@@ -38,6 +38,7 @@ __all__ = [
     "name_of",
     "placed",
     "warn_doubts",
+    "warn_units",
     "weigh",
 ]
 
@@ -259,10 +260,24 @@ def _some(names: list[str]) -> str:
     return f"{names[:3]}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def warn_units(evidence: Evidence) -> None:
+    """Say once for all channels whose positions are in other units than metres."""
+    stored = _stored_positions(evidence.channels)
+    far = np.flatnonzero(far_away(stored))
+    if len(far):
+        warnings.warn(
+            f"positions of {_some([evidence.names[i] for i in far])} are no metres: "
+            f"{stored[far[0]].round(3).tolist()}. They are taken as unknown",
+            UserWarning,
+            stacklevel=1,
+        )
+
+
 def warn_doubts(evidence: Evidence) -> None:
     """Say once for all channels whose names their measurements contradict.
 
-    And once for all that have names of a BioSemi cap of unknown size, and no place.
+    And once for all that have names of a BioSemi cap of unknown size, and no place, and
+    once for all whose positions are no metres.
     """
     lost = [n for n, w in zip(evidence.names, evidence.wrong, strict=True) if w]
     if lost:
@@ -275,15 +290,7 @@ def warn_doubts(evidence: Evidence) -> None:
             UserWarning,
             stacklevel=1,  # one place for all callers: Python says it once for a cap
         )
-    stored = _stored_positions(evidence.channels)
-    far = np.flatnonzero(far_away(stored))
-    if len(far):
-        warnings.warn(
-            f"positions of {_some([evidence.names[i] for i in far])} are no metres: "
-            f"{stored[far[0]].round(3).tolist()}. They are taken as unknown",
-            UserWarning,
-            stacklevel=1,
-        )
+    warn_units(evidence)
     unknown = np.isnan(evidence.positions).any(1)
     lost = [
         name

@@ -14,6 +14,7 @@ from braindecode_gcmae.montage.evidence import (
     as_list,
     name_of,
     warn_doubts,
+    warn_units,
     weigh,
 )
 from braindecode_gcmae.montage.geometry import MANY
@@ -44,13 +45,15 @@ def electrode_positions(channels: Iterable, *, prefer: str = "name") -> np.ndarr
     -------
     ndarray (N, 3)
         Metres in the head frame; NaN rows where nothing is known. A ``loc`` that is
-        absent, not finite or all zero counts as unknown.
+        absent, not finite, all zero, in other units than metres or that of a bipolar
+        channel counts as unknown.
 
     Warns
     -----
     UserWarning
         If names are contradicted: more than 30 degrees, at the centre of the head,
-        from where the channels were measured. If they are BioSemi's (A1, A2, ...) and
+        from where the channels were measured. If a ``loc`` is in other units. If names
+        are BioSemi's (A1, A2, ...) and
         tell no size of cap, as on the caps of 32 and 64: they have no position then.
     """
     if prefer not in ("name", "loc"):
@@ -60,6 +63,7 @@ def electrode_positions(channels: Iterable, *, prefer: str = "name") -> np.ndarr
     if prefer == "name":
         warn_doubts(evidence)
         return evidence.positions
+    warn_units(evidence)
     unknown = np.isnan(evidence.measured).any(1)
     return np.where(unknown[:, None], evidence.tabulated, evidence.measured)
 

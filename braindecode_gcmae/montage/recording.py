@@ -1,8 +1,15 @@
-"""What the header of a recording says about its channels."""
+"""What a recording says of itself: its channels, its rate, which windows are kept."""
 
+import mne
 import numpy as np
 
-__all__ = ["marked_bad", "other_than_eeg", "recording_info", "recording_rate"]
+__all__ = [
+    "kept_epochs",
+    "marked_bad",
+    "other_than_eeg",
+    "recording_info",
+    "recording_rate",
+]
 
 
 def recording_info(part):
@@ -40,3 +47,14 @@ def other_than_eeg(info, names) -> np.ndarray:
     kinds = dict(zip(info["ch_names"], info.get_channel_types(), strict=True))
     other = np.array([kinds.get(name, "eeg") != "eeg" for name in names], dtype=bool)
     return other & ~other.all()
+
+
+def kept_epochs(x):
+    """Epochs as they are when they are read: mne drops the bad ones only then.
+
+    Before, their number is not known. Those of the user are left as they are, and
+    anything else is returned.
+    """
+    if not isinstance(x, mne.BaseEpochs) or x.preload:
+        return x
+    return x.copy().drop_bad(verbose=False)  # the signal is not copied

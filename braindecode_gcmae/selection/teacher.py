@@ -9,11 +9,12 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
+from ..alignment.containers import refuse_uncut
 from ..features.look import check_windows, same_rate
 from ..models.base import ElectrodeGraphModel
 from ..models.wrapped import unwrap
 from ..montage import match_electrodes, name_of
-from ..montage.recording import marked_bad, recording_info
+from ..montage.recording import kept_epochs, marked_bad, recording_info
 
 __all__ = ["mean_graph", "model_of", "occlusion_importance"]
 
@@ -41,6 +42,8 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     ValueError
         If the graph has no edge without windows, or Epochs have other channels or
         another sampling rate than the model.
+    TypeError
+        If ``windows`` are a Raw or an Evoked, which holds none.
     """
     model, _ = model_of(model)
     network = model.network
@@ -137,33 +140,35 @@ def _evaluating(model: nn.Module):
 
 def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     """At most ``limit`` windows, evenly spaced, as one tensor in µV."""
+    refuse_uncut(windows)
+    windows = kept_epochs(windows)
     n = len(windows)
     if n == 0:
         raise ValueError("there are no windows")
     rows = np.unique(np.linspace(0, n - 1, min(n, max(1, limit))).round().astype(int))
-    if hasattr(windows, "info") and not isinstance(windows, mne.BaseEpochs):
-        raise TypeError(
-            f"windows= takes windows, not a {type(windows).__name__}: cut it, e.g. "
-            "with mne.make_fixed_length_epochs(raw, duration=2.0)"
-        )
+    names, left_out = None, np.empty(0, dtype=int)
     if isinstance(windows, mne.BaseEpochs):
         picks = _picks(windows.info, model)
         x = windows[rows].get_data(units="uV", picks=picks)
-        bad = marked_bad(windows.info, [windows.ch_names[pick] for pick in picks])
+        names = [windows.ch_names[pick] for pick in picks]
+        bad = marked_bad(windows.info, names)
         x[:, bad] = np.nan  # missing, as in training
+        left_out = np.flatnonzero(bad)
     elif isinstance(windows, np.ndarray | Tensor):
         x = windows[rows]
     else:
-        x = np.stack([_from_dataset(windows, int(row), model) for row in rows])
+        read = [_from_dataset(windows, int(row), model) for row in rows]
+        x = np.stack([window for window, _ in read])
+        left_out = np.flatnonzero(np.all([bad for _, bad in read], axis=0))
     x = torch.as_tensor(x, dtype=torch.float32)
-    check_windows(x.numpy())
+    check_windows(x.numpy(), names, left_out)
     return x
 
 
-def _from_dataset(windows, row: int, model: nn.Module) -> np.ndarray:
-    """One window of a dataset, in the order of a model's channels if they have names.
+def _from_dataset(windows, row: int, model: nn.Module) -> tuple:
+    """One window of a dataset, and which of its channels are marked bad: missing.
 
-    What is marked bad is missing.
+    In the order of a model's channels if they have names.
     """
     x = np.array(windows[row][0], dtype=np.float32)
     part = windows
@@ -173,10 +178,12 @@ def _from_dataset(windows, row: int, model: nn.Module) -> np.ndarray:
         row -= len(part)
     info = recording_info(part)
     if info is None:
-        return x
-    x[marked_bad(info, info["ch_names"])] = np.nan
+        return x, np.zeros(len(x), dtype=bool)
+    bad = marked_bad(info, info["ch_names"])
+    x[bad] = np.nan
     rate = getattr(getattr(part, "transform", None), "target_rate", None)
-    return x[_picks(info, model, rate)]
+    picks = _picks(info, model, rate)
+    return x[picks], bad[picks]
 
 
 def _picks(info: mne.Info, model: nn.Module, sfreq=None) -> np.ndarray:

@@ -13,7 +13,7 @@ from .heads import (
     node_radius,
 )
 from .style import GREY, PALETTE, UNKNOWN, accent, new_axes, tidy
-from .writing import readable_on, write_names
+from .writing import readable_on, short_names, write_names
 
 __all__ = ["plot_reconstruction"]
 
@@ -99,6 +99,7 @@ def plot_reconstruction(
     xy, names = locate(positions, len(masked))
     if channels is not None:
         names = locate(channels, len(masked))[1]
+    names = short_names(names)
     before, after = (_values(part, window, feature) for part in (target, rebuilt))
     after = np.where(masked, after, before)
     limit = np.nanmax(np.abs([before, after]), initial=0.0) or 1.0

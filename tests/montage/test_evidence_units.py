@@ -22,6 +22,13 @@ def test_positions_in_millimetres_or_on_a_unit_sphere_are_unknown_and_said_to_be
         assert np.isnan(electrode_positions(entries(scale * METRES))).all()
 
 
+def test_what_is_asked_by_measurement_is_told_about_its_units_too():
+    far = [{"ch_name": "Cz", "kind": "eeg", "loc": np.r_[0.0, 15.0, 120.0]}]
+    with pytest.warns(UserWarning, match=r"\['Cz'\] are no metres"):
+        place = electrode_positions(far, prefer="loc")
+    np.testing.assert_array_equal(place, electrode_positions(["Cz"]))
+
+
 def test_metres_are_metres(recwarn):
     np.testing.assert_array_equal(electrode_positions(entries(METRES)), METRES)
     assert not recwarn.list
