@@ -1163,12 +1163,18 @@ def test_what_holds_no_windows_is_refused_by_its_type():
             RecordingAlignment().transform(what)
 
 
-def test_epochs_keep_their_annotations_and_their_baseline():
+def annotated_epochs(onset):
+    """Epochs of a recording with a blink (s)."""
     info = mne.create_info(["C3", "Cz", "C4"], SFREQ, "eeg")
     signal = 1e-6 * np.concatenate(list(recording(0, n_chans=3)), axis=1)
     raw = mne.io.RawArray(signal, info, verbose=False)
-    raw.set_annotations(mne.Annotations([0.5], [0.2], ["blink"]))
+    raw.set_annotations(mne.Annotations([onset], [0.2], ["blink"]))
     epochs = mne.make_fixed_length_epochs(raw, 2.0, preload=True, verbose=False)
+    return epochs
+
+
+def test_epochs_keep_their_annotations_and_their_baseline():
+    epochs = annotated_epochs(0.5)
     epochs.apply_baseline((None, 0.5), verbose=False)
     out = RecordingAlignment().transform(epochs)
     assert out.baseline == epochs.baseline
@@ -1225,11 +1231,7 @@ def test_no_blink_of_a_short_recording_and_no_window_of_a_riemannian_mean_carrie
 
 
 def test_epochs_at_another_rate_keep_their_annotations():
-    info = mne.create_info(["C3", "Cz", "C4"], SFREQ, "eeg")
-    signal = 1e-6 * np.concatenate(list(recording(0, n_chans=3)), axis=1)
-    raw = mne.io.RawArray(signal, info, verbose=False)
-    raw.set_annotations(mne.Annotations([4.5], [0.2], ["blink"]))
-    epochs = mne.make_fixed_length_epochs(raw, 2.0, preload=True, verbose=False)
+    epochs = annotated_epochs(4.5)
     epochs.decimate(2, verbose="error")
     out = RecordingAlignment().transform(epochs)
     assert out.get_annotations_per_epoch() == epochs.get_annotations_per_epoch()

@@ -1,7 +1,5 @@
 """Laws of names that only their whole list tells, and of channels beside the scalp."""
 
-import warnings
-
 import make_nets
 import numpy as np
 import pytest
@@ -28,13 +26,6 @@ EXG1 EXG8 Erg1 Ana1 Temp AUX1 Status STI014 Trigger Photic IBI BURSTS SUPPR
 BESIDE += ["EOG horizontal", "Resp oro-nasal", "EMG submental", "Temp rectal"]
 BESIDE += ["Event marker", "Right AUX", "STI 014", "EEG LOC-REF", "EEG ROC-REF"]
 BESIDE += ["PHOTIC-REF", "EEG EKG1-REF", "RESP ABDOMEN-REF", "PULSE RATE", "POL EMG1"]
-
-
-@pytest.fixture
-def silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 # Beside the scalp ---------------------------------------------------------------------

@@ -76,13 +76,6 @@ def template_angles(name):
     return list(sites), np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
 
 
-@pytest.fixture
-def silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
 # The tables ---------------------------------------------------------------------------
 
 
