@@ -72,6 +72,12 @@ FAMILIES = {
         "alpha, 8-14 Hz": "band 8-14 Hz",
         "beta, 14-30 Hz": "band 14-30 Hz",
     },
+    "parts of the student": {
+        "all (default)": "scratch",
+        "second moments alone, no graph network": "second moments alone",
+        "graph network alone, no second moments": "nodes alone",
+        "graph layers left out": "no graph layers",
+    },
     "the paper's own setting, paper()": {
         "our student": "scratch",
         "the paper's student": "paper scratch",

@@ -161,8 +161,20 @@ BANDS = tuple(
     Recipe(f"band {low:g}-{high:g} Hz", student={"f_min": low, "f_max": high})
     for low, high in ((4.0, 8.0), (8.0, 14.0), (14.0, 30.0))
 )
+PARTS = (
+    Recipe("second moments alone", student={"readout": "NoNodes"}),
+    Recipe("nodes alone", student={"second_moments": False}),
+    Recipe("no graph layers", student={"depth": 0}),
+)
 ABLATIONS = (
-    DISTILLATION + POOL + COMMITTEE + PRETRAINING + MASKING + CONNECTIVITY + BANDS
+    DISTILLATION
+    + POOL
+    + COMMITTEE
+    + PRETRAINING
+    + MASKING
+    + CONNECTIVITY
+    + BANDS
+    + PARTS
 )
 PAPER = (
     Recipe("paper scratch", paper=True),
@@ -194,10 +206,12 @@ def teacher_arguments(cell, recipe):
 
 
 def model_arguments(given):
-    """Replace the name of a graph by its class: settings are kept as plain text."""
+    """Replace the name of a part by its class: settings are kept as plain text."""
+    from benchmarks import readouts
     from braindecode_gcmae import graph
 
-    return {k: getattr(graph, v) if k == "graph" else v for k, v in given.items()}
+    homes = {"graph": graph, "readout": readouts}
+    return {k: getattr(homes[k], v) if k in homes else v for k, v in given.items()}
 
 
 def student_arguments(recipe):
