@@ -30,6 +30,7 @@ STUDENTS = {
     "student, both, pool": "both pool",
     "student, taught by five": "committee",
     "student, taught by five, pool": "committee pool",
+    "student without graph network": "second moments alone",
 }
 PEERS = {
     "tangent space + LR, re-centred": "TS+LR re-centred",

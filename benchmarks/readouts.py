@@ -6,7 +6,7 @@ from torch import nn
 class NoNodes(nn.Module):
     """A readout that says nothing: a window's embedding is its second moments alone.
 
-    What is left is a linear classifier on correlations and powers, in the same training.
+    What is left is a linear classifier on correlations and powers, trained alike.
 
     Parameters
     ----------

@@ -29,6 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 TANGENT = ("TS+LR re-centred", "TS+LR")
 PEERS = (*TANGENT, *PEER_NETWORKS)
 STUDENTS = ("scratch", "pretrained", "distilled", "both")
+LINEAR = "second moments alone"  # what a student is without its graph network
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ STUDIES = {
     "main": Study(
         ("left-right",),
         ("motor-8", "headband-8", "all-64"),
-        (*PEERS, *STUDENTS, "teacher", "teacher scratch"),
+        (*PEERS, *STUDENTS, LINEAR, "teacher", "teacher scratch"),
     ),
     "density": Study(
         ("left-right",),
@@ -62,7 +63,7 @@ STUDIES = {
     "tasks": Study(
         ("sex", "rest-imagery"),
         ("motor-8", "all-64"),
-        ("log-PSD+LR", *PEERS, *STUDENTS, "teacher"),
+        ("log-PSD+LR", *PEERS, *STUDENTS, LINEAR, "teacher"),
         ("many",),
     ),
     "ablations": Study(
