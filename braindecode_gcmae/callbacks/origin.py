@@ -150,7 +150,7 @@ def trained_teacher(teacher, net, student, X, y):
     that is a GCMAEClassifier hears whose the windows are, if its student did. One that
     was trained before the run was interrupted is not trained again.
     """
-    kept = kept_teacher(net)
+    kept = kept_teacher(net, teacher)
     if kept is not None:
         return SimpleNamespace(module_=kept)
     X, y, rows = training_part(net, X, y)

@@ -228,7 +228,8 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         if not self.done_:
             return
         given = state.get("teacher")
-        self.teacher_ = None if given is None else rebuild_model(given)
+        classes = self.teacher, self.arguments
+        self.teacher_ = None if given is None else rebuild_model(given, *classes)
         self.history_ = History()
         self.history_.extend(json.loads(state.get("history", "[]")))
 
