@@ -167,9 +167,12 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
     def _pretrainer(self, net) -> GCMAEPretrainer:
         """What trains the net's student, and a teacher beside it."""
         module = unwrap(net.module_)
+        student = copy.deepcopy(module)
+        if not any(weight.requires_grad for weight in student.network.parameters()):
+            student.network.requires_grad_(True)  # it is frozen for what comes after
         return GCMAEPretrainer(
             teacher=self.teacher,
-            student=copy.deepcopy(module),
+            student=student,
             chs_info=module._chs_info,
             ch_names=module._braindecode_init_kwargs.get("ch_names"),
             sfreq=module.sfreq,
