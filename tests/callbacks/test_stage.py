@@ -345,7 +345,8 @@ def test_the_teacher_is_matched_by_name_and_not_by_row():
         (lambda: teacher(n_outputs=3), ValueError, "n_outputs is 3 and 2"),
         (lambda: teacher(n_outputs=None), ValueError, "no trained head"),
         (lambda: teacher(electrodes=["C3", "Cz"]), ValueError, r"\['C4'\]"),
-        (lambda: EEGNet(6, 2, n_times=160), TypeError, "EEGNet"),
+        (lambda: EEGNet(6, 2, n_times=160), TypeError, "EEGNet.*AuxiliaryLoss"),
+        (lambda: EEGClassifier(EEGNet), TypeError, "EEGNet.*AuxiliaryLoss"),
         (lambda: 3, TypeError, "int"),
     ],
 )
