@@ -227,6 +227,7 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         learns = torch.is_grad_enabled() or not self.training_
         return self.listening_ and learns and self._is_own()
 
+    @torch.compiler.disable  # else torch warns that it cannot trace the question
     def _is_own(self) -> bool:
         """Whether this is the thread of the fit."""
         return self.thread_ == threading.get_ident()
