@@ -191,7 +191,7 @@ class DescribedCallback:
         names: list[str] = []
         for cls in type(self).__mro__:
             if "__init__" in vars(cls):
-                _, *given = inspect.signature(cls.__init__).parameters.values()
+                _, *given = inspect.signature(vars(cls)["__init__"]).parameters.values()
                 names += [p.name for p in given if p.kind not in _ANY_NUMBER]
                 if not any(p.kind is p.VAR_KEYWORD for p in given):
                     break
