@@ -236,7 +236,7 @@ def strong_edges(adjacency: Tensor) -> Tensor:
 
 
 class ConvolutionEncoder(nn.Module):
-    """Any torch-geometric convolution as a stack of residual graph layers.
+    """A torch-geometric convolution as a stack of residual graph layers.
 
     A convolution that takes ``edge_weight`` sees the adjacency. One that does not
     (``SAGEConv``, ``GATConv``) would see all electrodes linked alike: it gets the edges
@@ -253,7 +253,25 @@ class ConvolutionEncoder(nn.Module):
     activation : type of nn.Module
     drop_prob : float
     convolution : type
-        A class of ``torch_geometric.nn`` with ``(in_channels, out_channels)``.
+        A class of ``torch_geometric.nn``, or derived from one, that can be made of
+        ``(in_channels, out_channels)`` alone. Of others derive one that can be.
+
+    Raises
+    ------
+    TypeError
+        If its arguments begin otherwise, as those of ``GINConv(nn)`` do.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from torch_geometric.nn import GINConv
+    >>> from braindecode_gcmae import GCMAEStudent
+    >>> class Isomorphism(GINConv):
+    ...     def __init__(self, in_channels, out_channels):
+    ...         super().__init__(nn.Linear(in_channels, out_channels))
+    >>> model = GCMAEStudent(
+    ...     n_outputs=2, ch_names=["C3", "Cz", "C4"], sfreq=100, n_times=200,
+    ...     encoder=Isomorphism)
     """
 
     def __init__(
@@ -272,6 +290,11 @@ class ConvolutionEncoder(nn.Module):
 
         names = inspect.signature(convolution).parameters
         extra = {"K": order} if "K" in names else {}
+        if list(names)[:2] != ["in_channels", "out_channels"]:
+            raise TypeError(
+                f"{convolution.__name__}({', '.join(names)}) does not begin with "
+                "in_channels, out_channels: derive a class whose __init__ takes these"
+            )
         self.layers = nn.ModuleList(
             [convolution(dim, dim, **extra) for _ in range(depth)]
         )
@@ -299,6 +322,15 @@ class ConvolutionEncoder(nn.Module):
         return h
 
 
+def _is_convolution(encoder: type[nn.Module]) -> bool:
+    """Whether it is of torch-geometric, or a message passing derived from there."""
+    origin = "torch_geometric."
+    return encoder.__module__.startswith(origin) or any(
+        base.__name__ == "MessagePassing" and base.__module__.startswith(origin)
+        for base in encoder.__mro__
+    )
+
+
 def build_encoder(encoder: type[nn.Module], dim: int, **arguments) -> nn.Module:
     """An encoder of this class; a torch-geometric convolution is wrapped.
 
@@ -306,14 +338,14 @@ def build_encoder(encoder: type[nn.Module], dim: int, **arguments) -> nn.Module:
     ----------
     encoder : type of nn.Module
         :class:`GraphTransformerEncoder`, :class:`ChebyshevEncoder`, a class with the
-        same arguments and ``forward(h, adjacency, exists)``, or any convolution of
-        ``torch_geometric.nn``.
+        same arguments and ``forward(h, adjacency, exists)``, or a convolution of
+        ``torch_geometric.nn`` or derived from one (:class:`ConvolutionEncoder`).
     dim : int
         Width D.
     **arguments
         ``depth``, ``n_heads``, ``order``, ``activation``, ``drop_prob``.
     """
-    if encoder.__module__.startswith("torch_geometric."):
+    if _is_convolution(encoder):
         return ConvolutionEncoder(dim, convolution=encoder, **arguments)
     return encoder(dim, **arguments)
 

@@ -179,7 +179,7 @@ def check_softmax(net, model: nn.Module) -> None:
         raise ValueError(
             f"soft labels need one output for each class: the model has "
             f"{model.n_outputs}, the criterion is {type(net.criterion_).__name__}. Use "
-            "n_outputs=2 for two classes, or kd_weight=0"
+            "n_outputs=2 for two classes, an EEGRegressor for values, or kd_weight=0"
         )
 
 

@@ -26,6 +26,7 @@ from ..models.checkpoint import config_digest, read_checkpoint, weights_digest
 __all__ = ["DescribedCallback", "describe"]
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _OF_ANY_MODULE = set(vars(nn.Module()))
 
 
@@ -186,8 +187,15 @@ class DescribedCallback:
     """
 
     def _arguments(self) -> list[str]:
-        names = inspect.signature(type(self).__init__).parameters
-        return [name for name in names if name != "self"]
+        """By name, also those that a derived class hands on as ``**arguments``."""
+        names: list[str] = []
+        for cls in type(self).__mro__:
+            if "__init__" in vars(cls):
+                _, *given = inspect.signature(vars(cls)["__init__"]).parameters.values()
+                names += [p.name for p in given if p.kind not in _ANY_NUMBER]
+                if not any(p.kind is p.VAR_KEYWORD for p in given):
+                    break
+        return list(dict.fromkeys(names))
 
     def __repr__(self) -> str:
         told = (f"{name}={describe(getattr(self, name))}" for name in self._arguments())

@@ -405,7 +405,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         if not state:
             return
         states = [state, *state.get("others", ())]
-        self.resumed_ = [rebuild_model(one) for one in states]
+        self.resumed_ = [rebuild_model(one, self._members) for one in states]
         self.resumed_step_ = state["step"]
 
     def _detach(self):

@@ -121,7 +121,21 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         raise TypeError(f"{type(self).__name__} does not implement setup")
 
     def compute(self, inputs: dict, nodes, electrodes, y_pred, training: bool) -> dict:
-        """Terms of a batch: name -> (weight, scalar Tensor)."""
+        """Terms of a batch: name -> (weight, scalar Tensor).
+
+        Parameters
+        ----------
+        inputs : dict
+            What the module was called with: ``x`` (B, C, T), ``pos``, ``ch_mask``.
+        nodes : Tensor, shape (B, n, D)
+            Node embeddings of this forward pass, with their gradients.
+        electrodes : :class:`~braindecode_gcmae.features.Electrodes`
+            Where they are, and which exist and have data.
+        y_pred : Tensor
+            What the criterion was called with.
+        training : bool
+            Whether this is a training batch.
+        """
         raise TypeError(f"{type(self).__name__} does not implement compute")
 
     def check(self, net, X=None, y=None) -> None:
@@ -183,14 +197,14 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         self.inputs_ = self.nodes_ = self.terms_ = None
 
     def on_epoch_end(self, net, **kwargs):
-        """Record the epoch's mean of each term."""
+        """Record the epoch's mean of each term, over the batches that had it."""
         for prefix, rows in self.records_.items():
-            if rows:
-                sizes = [size for size, _ in rows]
-                for name in rows[0][1]:
-                    values = torch.stack([terms[name] for _, terms in rows]).cpu()
-                    mean = float(np.average(values.numpy(), weights=sizes))
-                    _record(net.history, self._key(net, prefix, name), mean)
+            for name in dict.fromkeys(name for _, terms in rows for name in terms):
+                having = [row for row in rows if name in row[1]]
+                sizes = [size for size, _ in having]
+                values = torch.stack([terms[name] for _, terms in having]).cpu()
+                mean = float(np.average(values.double().numpy(), weights=sizes))
+                _record(net.history, self._key(net, prefix, name), mean)
 
     def _key(self, net, prefix: str, name: str) -> str:
         """What a term is called in the history."""
@@ -213,6 +227,7 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         learns = torch.is_grad_enabled() or not self.training_
         return self.listening_ and learns and self._is_own()
 
+    @torch.compiler.disable  # else torch warns that it cannot trace the question
     def _is_own(self) -> bool:
         """Whether this is the thread of the fit."""
         return self.thread_ == threading.get_ident()
@@ -260,8 +275,11 @@ class AuxiliaryLoss(DescribedCallback, Callback):
         terms = self.compute(self.inputs_, *self.nodes_, args[0], self.training_)
         self.inputs_, self.nodes_ = captured
         total = sum(weight * value for weight, value in terms.values())
-        values = {name: value.detach() for name, (_, value) in terms.items()}
-        values["distil"] = torch.as_tensor(total, device=loss.device).detach()
+        values = {name: value for name, (_, value) in terms.items()} | {"distil": total}
+        values = {
+            name: torch.as_tensor(value, device=loss.device).detach()
+            for name, value in values.items()
+        }
         # With the size now: a callback that predicts leaves other nodes behind.
         self.terms_ = len(self.nodes_[0]), values
         return loss + total if self.training_ else None

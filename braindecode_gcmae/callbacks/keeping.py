@@ -29,8 +29,8 @@ def keep_teacher(net, model: nn.Module) -> None:
         keeper.keep_stage(net, model_state(model))
 
 
-def kept_teacher(net) -> nn.Module | None:
-    """The teacher that would be trained now, if that was done before.
+def kept_teacher(net, teacher) -> nn.Module | None:
+    """The model of ``teacher``, which would be trained now, if that was done before.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def kept_teacher(net) -> nn.Module | None:
         state = keeper.kept_stage()
         if state is not None:
             try:
-                model = rebuild_model(state)
+                model = rebuild_model(state, teacher)
             except Exception as error:
                 raise CheckpointError(f"{keeper.file} is damaged: {error!r}") from error
             keeper.keep_stage(net, state)

@@ -18,7 +18,7 @@ from .split import training_part
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
-from .teachers import trained_head
+from .teachers import refuse_foreign, trained_head
 
 __all__ = ["given_teacher", "planned_teacher", "told_of_parts", "trained_teacher"]
 
@@ -98,7 +98,10 @@ def planned_teacher(teacher, net, student) -> nn.Module:
         arguments = {**given, **_arguments(teacher, student)}
         if not any(arguments.get(name) is not None for name in _CHANNELS):
             arguments.setdefault("n_chans", student.n_chans)
-        module = registered(module)(**arguments)
+        module = registered(module)
+        if isinstance(module, type):  # before it is built of our arguments
+            refuse_foreign(module)
+        module = module(**arguments)
     module, stage = unwrap(module), _stage(net)
     pretrained = None if stage is None else stage.planned_teacher(net)
     if pretrained is not None:
@@ -150,7 +153,7 @@ def trained_teacher(teacher, net, student, X, y):
     that is a GCMAEClassifier hears whose the windows are, if its student did. One that
     was trained before the run was interrupted is not trained again.
     """
-    kept = kept_teacher(net)
+    kept = kept_teacher(net, teacher)
     if kept is not None:
         return SimpleNamespace(module_=kept)
     X, y, rows = training_part(net, X, y)

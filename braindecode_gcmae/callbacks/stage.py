@@ -167,9 +167,12 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
     def _pretrainer(self, net) -> GCMAEPretrainer:
         """What trains the net's student, and a teacher beside it."""
         module = unwrap(net.module_)
+        student = copy.deepcopy(module)
+        if not any(weight.requires_grad for weight in student.network.parameters()):
+            student.network.requires_grad_(True)  # it is frozen for what comes after
         return GCMAEPretrainer(
             teacher=self.teacher,
-            student=copy.deepcopy(module),
+            student=student,
             chs_info=module._chs_info,
             ch_names=module._braindecode_init_kwargs.get("ch_names"),
             sfreq=module.sfreq,
@@ -228,7 +231,8 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         if not self.done_:
             return
         given = state.get("teacher")
-        self.teacher_ = None if given is None else rebuild_model(given)
+        classes = self.teacher, self.arguments
+        self.teacher_ = None if given is None else rebuild_model(given, *classes)
         self.history_ = History()
         self.history_.extend(json.loads(state.get("history", "[]")))
 

@@ -83,11 +83,11 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
             )
         self.network_for(unwrap(net.module_))
 
-    def _source(self) -> nn.Module:
-        """The model to start from."""
+    def _source(self, module: nn.Module) -> nn.Module:
+        """The model to start from; of a folder one built of the module's classes."""
         given = self.checkpoint
         if isinstance(given, str | Path):
-            return load_model(given)
+            return load_model(given, module)
         if getattr(given, "initialized_", False):  # a net
             given = given.module_
         if isinstance(given, NeuralNet):
@@ -107,7 +107,7 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
 
     def network_for(self, module: nn.Module) -> nn.Module:
         """The network that a module starts from, after a look whether it fits."""
-        source = self._source()
+        source = self._source(module)
         if not hasattr(module, "network"):
             raise ValueError(
                 "StartFrom needs a GCMAEStudent or GCMAETeacher as module, got "

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from torch import nn
 
-from ..models import GCMAEStudent, GCMAETeacher
+from ..models import CheckpointError, GCMAEStudent, GCMAETeacher
 from ..models.checkpoint import read_checkpoint
 from ..models.hub import locate
+from ..models.own import classes_within, own_parts
 
 __all__ = ["load_model", "model_state", "rebuild_model"]
 
@@ -23,26 +24,41 @@ def model_state(model: nn.Module) -> dict:
     }
 
 
-def rebuild_model(state: dict) -> nn.Module:
-    """The model of a :func:`model_state`; only our two classes can be named."""
-    model = _CLASSES[state["class"]].from_config(json.loads(state["config"]))
+def rebuild_model(state: dict, *given) -> nn.Module:
+    """The model of a :func:`model_state`; its classes are ours or within ``given``."""
+    own, config = classes_within(*given), json.loads(state["config"])
+    cls = _class_named(state["class"], own)
+    model = cls.from_config({**config, **own_parts(config, own)})
     model.load_state_dict(state["weights"])
     return model
 
 
-def load_model(where: str | Path) -> nn.Module:
+def load_model(where: str | Path, *given) -> nn.Module:
     """What ``save_pretrained`` wrote, teacher or student.
 
     Parameters
     ----------
     where : path or str
         As in ``from_pretrained``: a folder, a shipped name or a repository on the Hub.
+    *given : as in :func:`~braindecode_gcmae.models.own.classes_within`
+        What may hold the classes that are not ours.
 
     Raises
     ------
     CheckpointError
-        If it is damaged, or neither of the two.
+        If it is damaged, or of a class that is neither ours nor within ``given``.
     """
-    config, _ = read_checkpoint(locate(where))
-    cls = _CLASSES.get(config.get("architecture"), GCMAETeacher)
-    return cls.from_pretrained(where)
+    own, (config, _) = classes_within(*given), read_checkpoint(locate(where))
+    cls = _class_named(config.get("architecture", "GCMAETeacher"), own)
+    return cls.from_pretrained(where, **own_parts(config, own))
+
+
+def _class_named(name: str, own: dict[str, type]) -> type:
+    models = [c for c in own.values() if hasattr(c, "from_pretrained")]
+    found = {**{c.__name__: c for c in models}, **_CLASSES}
+    if name not in found:
+        raise CheckpointError(
+            f"a {name!r:.60} is no model of this package: hand over the model itself "
+            "instead of a folder"
+        )
+    return found[name]

@@ -2,9 +2,16 @@
 
 from torch import nn
 
+from ..models.base import ElectrodeGraphModel
 from ..montage import canonical_name, name_of
 
-__all__ = ["check_fit", "electrode_names", "kept_rows", "trained_head"]
+__all__ = [
+    "check_fit",
+    "electrode_names",
+    "kept_rows",
+    "refuse_foreign",
+    "trained_head",
+]
 
 
 def trained_head(model: nn.Module, what) -> nn.Module:
@@ -28,6 +35,22 @@ def trained_head(model: nn.Module, what) -> nn.Module:
     return model
 
 
+def refuse_foreign(cls: type) -> None:
+    """Refuse a teacher of another architecture.
+
+    Raises
+    ------
+    TypeError
+        With what to do instead.
+    """
+    if not issubclass(cls, ElectrodeGraphModel):
+        raise TypeError(
+            f"the teacher must be a GCMAETeacher or GCMAEStudent, got {cls.__name__}: "
+            "distil soft labels of another model by a callbacks.AuxiliaryLoss of your "
+            "own"
+        )
+
+
 def check_fit(teacher: nn.Module, student: nn.Module) -> None:
     """Refuse a teacher that cannot see the student's windows.
 
@@ -36,11 +59,7 @@ def check_fit(teacher: nn.Module, student: nn.Module) -> None:
     TypeError, ValueError
         Naming what differs.
     """
-    if not hasattr(teacher, "network"):
-        raise TypeError(
-            "the teacher must be a GCMAETeacher or GCMAEStudent, got "
-            f"{type(teacher).__name__}"
-        )
+    refuse_foreign(type(teacher))
     for name in ("n_chans", "n_times", "sfreq", "n_outputs"):
         t, s = getattr(teacher, name), getattr(student, name)
         if t != s:

@@ -16,10 +16,7 @@ from torch import Tensor, nn
 
 from ..features import FeatureNorm
 from ..graph import GeometricGraph
-from ..montage import (
-    canonical_name,
-    electrode_positions,
-)
+from ..montage import canonical_name, electrode_positions
 from ..montage.evidence import placed
 from .arguments import (
     check_arguments,
@@ -40,6 +37,7 @@ from .checkpoint import (
 )
 from .hub import HubModel, is_generated, locate, save_card
 from .network import ElectrodeGraphNetwork
+from .own import classes_within, own_parts
 
 __all__ = ["ElectrodeGraphModel"]
 
@@ -104,10 +102,12 @@ class ElectrodeGraphModel(HubModel):
     def _make_plain(self) -> None:
         """Have a configuration hold all arguments: numpy's would be left out of it."""
         given, told = self._braindecode_init_kwargs, self._hub_mixin_config or {}
+        own = inspect.signature(type(self)).parameters
         for name, value in given.items():
             if name != "chs_info":  # braindecode writes these by itself
                 given[name] = plain(value)
-                if not isinstance(value, type):
+                # A derived class may set some of our arguments by itself.
+                if not isinstance(value, type) and name in own:
                     told[name] = given[name]
         for name in ("_n_outputs", "_n_chans", "_n_times"):
             setattr(self, name, plain(getattr(self, name)))
@@ -280,14 +280,15 @@ class ElectrodeGraphModel(HubModel):
         if not isinstance(config, dict):
             raise CheckpointError(f"a configuration is a dict, got {config!r:.60}")
         config = {k: v for k, v in config.items() if k not in _ABOUT_THE_FILE}
-        signature = inspect.signature(cls.__init__).parameters
-        unknown = sorted(config.keys() - (signature.keys() - {"self"}), key=str)
-        if unknown:
+        signature = inspect.signature(cls).parameters
+        unknown = sorted(config.keys() - signature.keys(), key=str)
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in signature.values()):
             raise CheckpointError(
                 f"{cls.__name__} has no argument "
                 f"{', '.join(f'{str(name)!r:.60}' for name in unknown[:5])}: a "
                 "checkpoint of another model or version?"
             )
+        config |= own_parts(config, classes_within(cls))  # who calls it has these
         for name, value in config.items():
             if name in _CLASSES and isinstance(value, str):
                 config[name] = resolve_class(value, ours=name in _OURS)
@@ -398,7 +399,8 @@ class ElectrodeGraphModel(HubModel):
         revision, cache_dir, force_download, local_files_only, token
             Handed to :func:`huggingface_hub.hf_hub_download`.
         **model_kwargs
-            Arguments that supersede the saved ones. With another ``n_outputs`` the
+            Arguments that supersede the saved ones; parts of your own classes are
+            given again (``encoder=MyEncoder``). With another ``n_outputs`` the
             head is new; with ``n_outputs=None`` the model returns embeddings. With
             other channels the saved ``electrodes`` are kept where the new montage
             has them all, else all of its channels become nodes.

@@ -64,7 +64,8 @@ def resolve_class(path: str, *, ours: bool = False) -> type[nn.Module]:
     if not inside or len(path) > 200 or not _DOTTED.fullmatch(path):
         raise CheckpointError(
             f"the configuration names the class {path!r:.120}, which is not in "
-            f"{', '.join(packages)}: refused without importing it"
+            f"{', '.join(packages)}: refused without importing it. If it is a part of "
+            "your own, hand it over: from_pretrained(folder, encoder=MyEncoder)"
         )
     module, _, name = path.rpartition(".")
     try:

@@ -106,9 +106,8 @@ class ElectrodeGraphNetwork(nn.Module):
         self.place = nn.Linear(n_basis, emb_dim, bias=False)
         nn.init.normal_(self.place.weight, std=0.1 * n_basis**-0.5)
         nn.init.normal_(self.token.token, std=0.02)
-        self.graph = (
-            graph(n_basis, self.n_nodes) if graph is FreeGraph else graph(n_basis)
-        )
+        tied = issubclass(graph, FreeGraph)
+        self.graph = graph(n_basis, self.n_nodes) if tied else graph(n_basis)
         self.encoder = build_encoder(
             encoder,
             emb_dim,

@@ -37,8 +37,8 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
     ch_names : list of str, optional
         Names of the input's channels, for callers without ``chs_info``.
     features, graph, encoder, readout : type of nn.Module
-        Node features, adjacency, encoder (also any torch-geometric convolution) and
-        pooling.
+        Node features, adjacency, encoder (also a torch-geometric convolution) and
+        pooling. :ref:`Classes of your own <own-parts>` do, too.
     emb_dim, depth, n_heads, order : int
         Width, encoder layers, attention heads, Chebyshev order.
     n_bands, n_filters : int

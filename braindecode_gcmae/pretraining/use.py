@@ -8,12 +8,15 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from skorch.utils import to_device
 from torch import nn
 
-from ..models import CheckpointError, GCMAEStudent, GCMAETeacher, JointPretraining
+from ..models import CheckpointError, JointPretraining
+from ..models.checkpoint import read_checkpoint
 from ..models.hub import FIGURE, draw_model, locate_part, publish
+from ..models.own import classes_within, own_parts
 from ..models.wrapped import unwrap
 from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
 from .inputs import nodes_to_mask, signal_of_model
+from .registered import registered
 from .results import Reconstruction, run_card, run_metrics
 
 __all__ = ["PretrainedModels"]
@@ -231,13 +234,15 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             damaged or of another model.
         """
         loaded = {}
-        for name, default in (("teacher", GCMAETeacher), ("student", GCMAEStudent)):
+        for name in ("teacher", "student"):
             model = getattr(self, name)
             where = None if model is None else locate_part(folder, name, **(hub or {}))
             if where is None:
                 continue
-            cls = type(model) if isinstance(model, nn.Module) else (model or default)
-            loaded[name] = cls.from_pretrained(where)
+            cls = type(model) if isinstance(model, nn.Module) else registered(model)
+            config, _ = read_checkpoint(where)
+            own = classes_within(model, self.get_params_for(name))
+            loaded[name] = cls.from_pretrained(where, **own_parts(config, own))
         if not loaded:
             raise CheckpointError(f"neither {folder}/teacher nor {folder}/student")
         first = next(iter(loaded.values()))

@@ -14,6 +14,7 @@ from tiny import X, classifier
 from torch import nn
 
 from braindecode_gcmae import GCMAETeacher, TopologyDistillation
+from braindecode_gcmae.callbacks import AuxiliaryLoss
 from braindecode_gcmae.callbacks.describe import describe
 
 
@@ -83,6 +84,30 @@ def test_modules_and_objects_are_described_by_what_they_hold(values):
     assert texts[0] != texts[1]
     assert texts == [describe(copy.deepcopy(value)) for value in values]
     assert not any("0x" in text for text in texts)
+
+
+class Plain(AuxiliaryLoss):
+    """A loss without arguments."""
+
+
+class HandsOn(TopologyDistillation):
+    """One argument more, and those of the class it is derived from."""
+
+    def __init__(self, teacher, more_weight=1.0, **arguments):
+        super().__init__(teacher, **arguments)
+        self.more_weight = more_weight
+
+
+def test_a_callback_without_arguments_is_described_and_cloned():
+    assert repr(Plain()) == "Plain()"
+    assert type(clone(Plain())) is Plain
+
+
+def test_a_callback_that_hands_arguments_on_is_described_and_cloned_with_them():
+    one = HandsOn("teacher", more_weight=2.0, kd_weight=3.0, seed=5)
+    told = "HandsOn(teacher='teacher', more_weight=2.0, kd_weight=3.0, gtd_weight="
+    assert repr(one).startswith(told) and repr(one).endswith("seed=5)")
+    assert repr(clone(one)) == repr(one)
 
 
 def test_use_does_not_change_a_description():

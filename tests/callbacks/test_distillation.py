@@ -238,6 +238,7 @@ def test_a_compiled_net_learns_the_same():
     assert hooks_of(compiled) == []
 
 
+@pytest.mark.filterwarnings("error:Dynamo does not know how to trace")
 def test_compiled_nets_that_follow_each_other_learn_like_eager_ones():
     """Graphs of an earlier net, or of a prediction, are without the hooks."""
     given = {"compile": True, "compile__backend": "aot_eager", "max_epochs": 1}

@@ -13,7 +13,7 @@ from braindecode.models import EEGNet
 from moabb.analysis.results import get_digest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Freezer
 from skorch.dataset import ValidSplit
 from tiny import (
     FEW,
@@ -181,6 +181,20 @@ def test_subjects_come_from_the_metadata_of_epochs(spy):
     assert spy[0].groups.tolist() == [0] * 12 + [1] * 14 + [2]
 
 
+def test_a_frozen_student_is_pretrained_and_stays_frozen():
+    """A linear probe of pretrained weights, not of random ones."""
+    net = classifier(student(), callbacks=[("freeze", Freezer("network.*")), stage()])
+    for _ in range(2):  # the second finds the instance frozen
+        net.module.network.load_state_dict(student().network.state_dict())
+        probe = fit(net).module_.network
+        learnt = fit(classifier(student(), callbacks=[stage()], max_epochs=0))
+        pairs = zip(
+            learnt.module_.network.parameters(), probe.parameters(), strict=True
+        )
+        for one, two in pairs:
+            assert torch.equal(one, two) and not two.requires_grad
+
+
 def test_a_student_alone_is_pretrained_without_a_teacher():
     inner = {"projection_dim": 5, "queue_size": 64}
     net = fit(classifier(callbacks=[stage(teacher=None, arguments=inner)]))
@@ -331,7 +345,8 @@ def test_the_teacher_is_matched_by_name_and_not_by_row():
         (lambda: teacher(n_outputs=3), ValueError, "n_outputs is 3 and 2"),
         (lambda: teacher(n_outputs=None), ValueError, "no trained head"),
         (lambda: teacher(electrodes=["C3", "Cz"]), ValueError, r"\['C4'\]"),
-        (lambda: EEGNet(6, 2, n_times=160), TypeError, "EEGNet"),
+        (lambda: EEGNet(6, 2, n_times=160), TypeError, "EEGNet.*AuxiliaryLoss"),
+        (lambda: EEGClassifier(EEGNet), TypeError, "EEGNet.*AuxiliaryLoss"),
         (lambda: 3, TypeError, "int"),
     ],
 )

@@ -12,6 +12,7 @@ from skorch.dataset import ValidSplit
 from tiny import X, classifier, distil, fit, teacher, vector, windows
 
 from braindecode_gcmae import GCMAEStudent, TopologyDistillation
+from braindecode_gcmae.callbacks import AuxiliaryLoss
 
 
 def scoring(**given):
@@ -85,6 +86,31 @@ def test_a_compiled_net_is_distilled_though_others_predict():
     given = {"compile": True, "compile__backend": "aot_eager", "max_epochs": 1}
     net = fit(classifier(callbacks=[scoring(), *distil()], **given))
     assert np.isfinite(terms(net)).all()
+
+
+# ----------------------------------------------------------------- terms of one's own
+class Now(AuxiliaryLoss):
+    """Terms that come and go, of any precision, some of them constant."""
+
+    def setup(self, net, X, y):
+        self.asked_ = []
+
+    def compute(self, inputs, nodes, electrodes, y_pred, training):
+        number = len(self.asked_)
+        half = y_pred.abs().mean().to(torch.bfloat16)
+        found = {"half": (0.5, half)} if number else {}
+        found["constant"] = 1.0, 0.0 if number == 1 else y_pred.mean()
+        self.asked_.append({name: float(term) for name, (_, term) in found.items()})
+        return found
+
+
+def test_a_term_is_averaged_over_the_batches_that_had_it():
+    own = Now()
+    row = fit(classifier(callbacks=[("own", own)], max_epochs=1)).history[-1]
+    assert len(own.asked_) == 3 and "half" not in own.asked_[0]
+    for name in ("half", "constant"):
+        having = [terms[name] for terms in own.asked_ if name in terms]
+        assert row[f"train_{name}"] == pytest.approx(np.mean(having))
 
 
 # ------------------------------------------------------------------- two of them

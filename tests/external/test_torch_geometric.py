@@ -7,8 +7,10 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import (
     ChebConv,
     GATConv,
+    GatedGraphConv,
     GATv2Conv,
     GCNConv,
+    GINConv,
     GraphConv,
     SAGEConv,
     TAGConv,
@@ -207,6 +209,28 @@ def test_the_chebyshev_order_reaches_a_convolution_that_takes_one():
     assert len(encoder.layers[0].lins) == 5
     assert encoder.dropout.p == 0.0
     assert isinstance(encoder.activation, nn.GELU)
+
+
+class Isomorphism(GINConv):
+    """Its own layer inside, as torch-geometric's takes one."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__(nn.Linear(in_channels, out_channels))
+
+
+def test_a_class_derived_from_a_convolution_is_wrapped_as_one():
+    encoder = build_encoder(Isomorphism, 8, depth=2, n_heads=1, order=3)
+    assert type(encoder) is ConvolutionEncoder
+    exists = torch.ones(2, 5, dtype=torch.bool)
+    out = encoder(torch.randn(2, 5, 8), graphs(2, 5).float(), exists)
+    assert out.shape == (2, 5, 8)
+
+
+@pytest.mark.parametrize("convolution", [GINConv, GatedGraphConv])
+def test_a_convolution_of_other_arguments_is_refused_when_it_is_built(convolution):
+    # of two widths one would make its network, the other its number of layers
+    with pytest.raises(TypeError, match="in_channels, out_channels: derive a class"):
+        build_encoder(convolution, 8, depth=1)
 
 
 def test_our_modules_script_beside_torch_geometric():

@@ -22,7 +22,7 @@ from torch import nn
 from braindecode_gcmae import GCMAEStudent
 from braindecode_gcmae.encoders import ChebyshevEncoder, GraphTransformerEncoder
 from braindecode_gcmae.features import SpectralFeatures
-from braindecode_gcmae.graph import GeometricGraph
+from braindecode_gcmae.graph import FreeGraph, GeometricGraph
 from braindecode_gcmae.models import CheckpointError, MeanReadout
 from braindecode_gcmae.montage import make_chs_info, standard_positions
 
@@ -221,10 +221,53 @@ class OwnReadout(MeanReadout):
 def test_a_class_of_ones_own_is_given_again_when_loading(tmp_path):
     model = build(readout=OwnReadout)
     model.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="OwnReadout"):
+    with pytest.raises(CheckpointError, match="OwnReadout.*your own, hand it over"):
         GCMAEStudent.from_pretrained(tmp_path)
     again = GCMAEStudent.from_pretrained(tmp_path, readout=OwnReadout)
     assert torch.equal(logits(again, windows()), logits(model, windows()))
+
+
+class OwnStudent(GCMAEStudent):
+    """Some of our arguments are settled, with a part of its own among them."""
+
+    def __init__(
+        self,
+        n_outputs: int | None = None,
+        n_times: int | None = None,
+        readout: type[nn.Module] = OwnReadout,
+        gain: float = 1.0,
+    ):
+        given = {"ch_names": LD, "sfreq": SFREQ, "emb_dim": 8, "depth": 1}
+        super().__init__(n_outputs=n_outputs, n_times=n_times, readout=readout, **given)
+        self.gain = gain
+
+
+class HandingOn(OwnStudent):
+    """Hands on what it does not know."""
+
+    def __init__(self, *, offset: float = 0.0, **arguments):
+        super().__init__(**arguments)
+        self.offset = offset
+
+
+@pytest.mark.parametrize("cls", [OwnStudent, HandingOn])
+def test_a_model_derived_from_ours_comes_back_with_its_own_arguments(cls, tmp_path):
+    model = cls(n_outputs=3, n_times=N_TIMES, gain=2.0).eval()
+    model.save_pretrained(tmp_path)
+    again = cls.from_pretrained(tmp_path)
+    assert again.gain == 2.0 and again.get_config() == model.get_config()
+    x = windows(n_chans=len(LD))
+    assert torch.equal(logits(again, x), logits(model, x))
+
+
+class OwnFreeGraph(FreeGraph):
+    """A graph with a weight for each pair of the model's electrodes."""
+
+
+def test_a_class_derived_from_the_free_graph_has_the_models_electrodes():
+    model = build(graph=OwnFreeGraph, electrodes=LD)
+    assert model.network.graph.weight.shape == (len(LD), len(LD))
+    assert torch.isfinite(logits(model, windows())).all()
 
 
 # ------------------------------------------------------------ what is reported
