@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from torch import nn
+from torch.utils.data import Subset
 
 from braindecode_gcmae import GCMAEStudent, GCMAETeacher, select_electrodes
 from braindecode_gcmae.graph import FunctionalGraph, geometric_adjacency
@@ -519,5 +520,7 @@ def test_channels_of_a_dataset_are_taken_by_name(model, windows):
     plain = occlusion_importance(model, dataset(np.arange(len(NAMES))))
     turned = occlusion_importance(model, dataset(order))
     np.testing.assert_allclose(turned, plain, rtol=1e-5)
+    fold = Subset(dataset(order), range(len(windows)))
+    np.testing.assert_array_equal(occlusion_importance(model, fold), turned)
     lost = occlusion_importance(model, dataset(order, bads=["Cz"]))
     assert lost[NAMES.index("Cz")] == 0 and np.delete(lost, NAMES.index("Cz")).any()

@@ -8,13 +8,19 @@ import numpy as np
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from ..alignment.containers import refuse_uncut
 from ..features.look import check_windows, same_rate
 from ..models.base import ElectrodeGraphModel
 from ..models.wrapped import unwrap
 from ..montage import match_electrodes, name_of
-from ..montage.recording import kept_epochs, marked_bad, recording_info
+from ..montage.recording import (
+    kept_epochs,
+    marked_bad,
+    recording_info,
+    recording_rate,
+)
 
 __all__ = ["mean_graph", "model_of", "occlusion_importance"]
 
@@ -148,7 +154,7 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     rows = np.unique(np.linspace(0, n - 1, min(n, max(1, limit))).round().astype(int))
     names, left_out = None, np.empty(0, dtype=int)
     if isinstance(windows, mne.BaseEpochs):
-        picks = _picks(windows.info, model)
+        picks = _picks(windows.info, windows.info["sfreq"], model)
         x = windows[rows].get_data(units="uV", picks=picks)
         names = [windows.ch_names[pick] for pick in picks]
         bad = marked_bad(windows.info, names)
@@ -170,25 +176,23 @@ def _from_dataset(windows, row: int, model: nn.Module) -> tuple:
 
     In the order of a model's channels if they have names.
     """
-    x = np.array(windows[row][0], dtype=np.float32)
-    part = windows
+    if isinstance(windows, Subset):
+        return _from_dataset(windows.dataset, int(windows.indices[row]), model)
     for part in getattr(windows, "datasets", ()):
         if row < len(part):
-            break
+            return _from_dataset(part, row, model)
         row -= len(part)
-    info = recording_info(part)
+    x, info = np.array(windows[row][0], dtype=np.float32), recording_info(windows)
     if info is None:
         return x, np.zeros(len(x), dtype=bool)
     bad = marked_bad(info, info["ch_names"])
     x[bad] = np.nan
-    rate = getattr(getattr(part, "transform", None), "target_rate", None)
-    picks = _picks(info, model, rate)
+    picks = _picks(info, recording_rate(windows), model)
     return x[picks], bad[picks]
 
 
-def _picks(info: mne.Info, model: nn.Module, sfreq=None) -> np.ndarray:
+def _picks(info: mne.Info, sfreq: float, model: nn.Module) -> np.ndarray:
     """Where a recording has the channels of a model, in its order."""
-    sfreq = sfreq or info["sfreq"]
     if not same_rate(sfreq, model.sfreq):
         raise ValueError(
             f"the windows have {sfreq:g} Hz, the {type(model).__name__} was "
