@@ -307,7 +307,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
                 UserWarning,
                 stacklevel=3,
             )
-            windows = windows.of_nobody()
+            windows = UnlabelledWindows(windows, [None] * len(windows))
         return windows
 
     def get_iterator(self, dataset, training=False):

@@ -8,12 +8,13 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from skorch.utils import to_device
 from torch import nn
 
-from ..models import CheckpointError, GCMAEStudent, GCMAETeacher, JointPretraining
+from ..models import CheckpointError, JointPretraining
 from ..models.hub import FIGURE, draw_model, locate_part, publish
 from ..models.wrapped import unwrap
 from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
 from .inputs import nodes_to_mask, signal_of_model
+from .registered import registered
 from .results import Reconstruction, run_card, run_metrics
 
 __all__ = ["PretrainedModels"]
@@ -84,8 +85,9 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return for_model(windows, self._branch(name).model)
 
     def _batches(self, windows):
+        size = len(windows) if self.batch_size == -1 else self.batch_size
         loader = torch.utils.data.DataLoader(
-            windows, batch_size=self.batch_size, collate_fn=collate_windows
+            windows, batch_size=size, collate_fn=collate_windows
         )
         for batch, _ in loader:
             yield to_device(batch, self.device_of_models())
@@ -112,7 +114,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Parameters
         ----------
         X : as in ``fit``
-        masked : list of str or of int
+        masked : list of str or of int, or bool (N,)
             Electrodes to hide, by name (or by row where there are no names): of the
             model, or of the cap that X is from, if that is another.
         density : {"teacher", "student"}
@@ -231,12 +233,12 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             damaged or of another model.
         """
         loaded = {}
-        for name, default in (("teacher", GCMAETeacher), ("student", GCMAEStudent)):
-            model = getattr(self, name)
+        for name in ("teacher", "student"):
+            model = registered(getattr(self, name))
             where = None if model is None else locate_part(folder, name, **(hub or {}))
             if where is None:
                 continue
-            cls = type(model) if isinstance(model, nn.Module) else (model or default)
+            cls = type(model) if isinstance(model, nn.Module) else model
             loaded[name] = cls.from_pretrained(where)
         if not loaded:
             raise CheckpointError(f"neither {folder}/teacher nor {folder}/student")
