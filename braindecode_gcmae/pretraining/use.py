@@ -10,7 +10,7 @@ from torch import nn
 
 from ..models import CheckpointError, JointPretraining
 from ..models.hub import FIGURE, draw_model, locate_part, publish
-from ..models.wrapped import unwrap
+from ..models.wrapped import evaluating, unwrap
 from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
 from .inputs import nodes_to_mask, signal_of_model
@@ -31,6 +31,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @property
     def joint_(self) -> JointPretraining:
         """The module that holds both branches and the queue."""
+        self.check_is_fitted(["module_"])
         return unwrap(self.module_)
 
     @property
@@ -48,7 +49,6 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return next(self.joint_.parameters()).device
 
     def _branch(self, name: str):
-        self.check_is_fitted(["module_"])
         branches = self.joint_.branches
         if name not in branches:
             raise ValueError(f"this pretrainer was made without a {name}")
@@ -68,15 +68,11 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @torch.no_grad()
     def _embed(self, name: str, windows) -> np.ndarray:
         network = self._branch(name).model.network
-        was_training = network.training
-        network.eval()
-        try:
+        with evaluating(network):
             parts = [
                 network(batch["x"], batch.get("pos"), batch.get("ch_mask")).cpu()
                 for batch in self._batches(windows)
             ]
-        finally:
-            network.train(was_training)
         return torch.cat(parts).numpy()
 
     def _arranged_for(self, name: str, x) -> UnlabelledWindows:
@@ -130,20 +126,17 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             If X is from several caps, none of them the model's.
         """
         branch = self._branch(density)
-        windows, was_training = self._arranged_for(density, X), branch.training
+        windows = self._arranged_for(density, X)
         rows, positions = nodes_to_mask(windows, branch.model, masked)
         hidden = torch.zeros(len(positions), dtype=torch.bool)
         hidden[rows] = True
         there = hidden.to(self.device_of_models())
         parts = []
-        branch.eval()
-        try:
+        with evaluating(branch):
             for batch in self._batches(windows):
                 where = {"pos": batch.get("pos"), "ch_mask": batch.get("ch_mask")}
                 before_and_after = branch.inpaint(batch["x"], there, **where)
                 parts.append([tensor.cpu() for tensor in before_and_after])
-        finally:
-            branch.train(was_training)
         target, rebuilt, present = (
             torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True)
         )

@@ -1,6 +1,5 @@
 """What a trained model tells about its electrodes: their graph, their importance."""
 
-from contextlib import contextmanager
 from textwrap import shorten
 
 import mne
@@ -13,7 +12,7 @@ from torch.utils.data import Subset
 from ..alignment.containers import refuse_uncut
 from ..features.look import check_windows, same_rate
 from ..models.base import ElectrodeGraphModel
-from ..models.wrapped import unwrap
+from ..models.wrapped import evaluating, unwrap
 from ..montage import match_electrodes, name_of
 from ..montage.recording import (
     kept_epochs,
@@ -58,9 +57,9 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     else:
         x = _sample(windows, max_windows, model)
     total = torch.zeros(network.n_nodes, network.n_nodes, dtype=torch.double)
-    with _evaluating(model) as device:
-        for part in x.split(64):
-            adjacency = network.graph_of(part.to(device))[2]
+    with evaluating(model):
+        for part in x.to(network.positions.device).split(64):
+            adjacency = network.graph_of(part)[2]
             total += adjacency.cpu().double().sum(0)
     if windows is None and network.n_nodes > 1 and not total.any():
         raise ValueError(
@@ -95,7 +94,7 @@ def occlusion_importance(
     x = _sample(windows, max_windows, model)
     whole_cap = x.shape[1] == network.n_chans
     channels = network.rows.tolist() if whole_cap else range(network.n_nodes)
-    with _evaluating(model) as device:
+    with evaluating(model):
 
         def output(part):
             z = network(part)
@@ -104,7 +103,7 @@ def occlusion_importance(
                 z = z - z.mean(1, keepdim=True) if z.shape[1] > 1 else z
             return z.cpu().double()
 
-        for part in x.to(device).split(64):
+        for part in x.to(network.positions.device).split(64):
             whole = output(part)
             for row, channel in enumerate(channels):
                 without = part.clone()
@@ -130,18 +129,6 @@ def model_of(teacher) -> tuple[nn.Module, bool]:
             f"a GCMAEStudent or a GCMAEPretrainer, got {type(teacher).__name__}"
         )
     return teacher, trained_head
-
-
-@contextmanager
-def _evaluating(model: nn.Module):
-    """Evaluation mode for a while; gives the model's device."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield next(model.parameters()).device
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _sample(windows, limit: int, model: nn.Module) -> Tensor:

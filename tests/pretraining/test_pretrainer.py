@@ -315,9 +315,10 @@ def test_several_montages_need_to_be_told_which_the_models_are_for():
         quietly(pretrainer(ch_names=None).fit, mixed())
 
 
-def test_using_it_unfitted_is_an_error():
-    with pytest.raises(sklearn.exceptions.NotFittedError):
-        pretrainer().transform(windows(3))
+def test_using_it_unfitted_is_an_error(tmp_path):
+    for use, given in (("transform", windows(3)), ("save_pretrained", tmp_path)):
+        with pytest.raises(sklearn.exceptions.NotFittedError, match="not initialized"):
+            getattr(pretrainer(), use)(given)
     with pytest.raises(RuntimeError, match="call fit"):
         pretrainer().initialize()
 
