@@ -48,7 +48,7 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
         If the graph has no edge without windows, or Epochs have other channels or
         another sampling rate than the model.
     TypeError
-        If ``windows`` are a Raw or an Evoked, which holds none.
+        If ``windows`` are a Raw or an Evoked, which holds none, or a list.
     """
     model, _ = model_of(model)
     network = model.network
@@ -149,6 +149,11 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
         left_out = np.flatnonzero(bad)
     elif isinstance(windows, np.ndarray | Tensor):
         x = windows[rows]
+    elif not isinstance(windows[0], tuple | list):  # of arrays each would be one window
+        raise TypeError(
+            "windows must be an array (n, n_chans, n_times) in µV, mne.Epochs or a "
+            f"windowed dataset, got {type(windows).__name__}"
+        )
     else:
         read = [_from_dataset(windows, int(row), model) for row in rows]
         x = np.stack([window for window, _ in read])
