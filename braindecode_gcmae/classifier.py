@@ -7,6 +7,7 @@ import mne
 from braindecode import EEGClassifier
 from sklearn.utils.metadata_routing import MetadataRouter
 from skorch.dataset import get_len
+from skorch.helper import SliceDataset
 from torch.utils.data import Dataset
 
 from .callbacks import GCMAEPretraining
@@ -158,7 +159,7 @@ class GCMAEClassifier(EEGClassifier):
             looked at: windows that were lost are predicted like others.
         """
         X = kept_epochs(X)
-        if isinstance(X, mne.BaseEpochs | Dataset) and len(X):
+        if isinstance(X, mne.BaseEpochs | Dataset | SliceDataset) and len(X):
             check_channels(X, self._model())
         return super().predict_proba(X)
 

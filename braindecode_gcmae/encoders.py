@@ -5,6 +5,7 @@ existing nodes (B, N) to node embeddings (B, N, D). None of its weights depends 
 number of nodes.
 """
 
+import inspect
 import math
 
 import torch
@@ -286,8 +287,6 @@ class ConvolutionEncoder(nn.Module):
         convolution: type,
     ):
         super().__init__()
-        import inspect
-
         names = inspect.signature(convolution).parameters
         extra = {"K": order} if "K" in names else {}
         if list(names)[:2] != ["in_channels", "out_channels"]:

@@ -346,14 +346,13 @@ def own_randomness(
 class MaskToken(nn.Module):
     """The learned embedding that stands for a hidden or missing electrode.
 
-    One vector per model, zero at first: with standardised features, the mean.
-    What a masked node held influences nothing, gradients included, even if it
-    is not finite.
+    One vector per model, zero at first (a network draws it). What a masked node held
+    influences nothing, gradients included, even if it is not finite.
 
     Parameters
     ----------
     size : int
-        Number of node features F.
+        Width of what it stands for; of the networks here the embedding's, D.
 
     References
     ----------
@@ -365,5 +364,5 @@ class MaskToken(nn.Module):
         self.token = nn.Parameter(torch.zeros(size))
 
     def forward(self, nodes: Tensor, masked: Tensor) -> Tensor:
-        """Replace the masked rows of ``nodes`` (B, N, F); ``masked`` is (B, N)."""
+        """Replace the masked rows of ``nodes`` (B, N, D); ``masked`` is (B, N)."""
         return torch.where(masked.unsqueeze(-1), self.token.to(nodes.dtype), nodes)

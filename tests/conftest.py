@@ -9,6 +9,7 @@ os.environ.setdefault("MOABB_DOWNLOAD_PROVIDER", "upstream")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 _PHYSIONET = Path("MNE-eegbci-data", "files", "eegmmidb", "1.0.0")
 
@@ -23,3 +24,11 @@ def physionet_root():
             f"{_PHYSIONET.as_posix()}/S001/S001R04.edf"
         )
     return Path(root)
+
+
+@pytest.fixture
+def same_numbers_each_time():
+    """What a test draws from torch is the same in every run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield

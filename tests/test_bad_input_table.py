@@ -944,11 +944,6 @@ def test_everything_together_looks_at_the_windows_once():
     assert sum(_is(w, "in volts") for w in caught) == 1
 
 
-def test_labels_are_said_to_be_ignored_in_pretraining():
-    with pytest.warns(UserWarning, match="y is ignored"):
-        pretrainer(max_epochs=1).fit(X, Y, groups=WHO)
-
-
 # ---------------------------------------------------- odd, but no reason to refuse it
 @pytest.mark.parametrize("n", [1, 9, 17], ids=["one window", "a last of one", "two"])
 @pytest.mark.parametrize("callbacks", ["none", "both"])

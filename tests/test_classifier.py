@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
+from skorch.helper import SliceDataset
 from tiny import (
     NAMES,
     SFREQ,
@@ -316,8 +317,10 @@ def test_lost_windows_are_predicted_whatever_they_are_given_as(lost):
 def test_recordings_are_compared_by_their_names_and_rate_without_their_signal():
     model = fit(classifier(cls=GCMAEClassifier))
     lost = np.zeros_like(X[:4])
-    with pytest.raises(ValueError, match="first difference: 'Pz', expected 'F3'"):
-        model.predict_proba(windowed(lost, NAMES[::-1], target=1))
+    turned = windowed(lost, NAMES[::-1], target=1)
+    for what in (turned, SliceDataset(turned)):
+        with pytest.raises(ValueError, match="first difference: 'Pz', expected 'F3'"):
+            model.predict_proba(what)
     other = windowed(lost, NAMES, sfreq=128.0, target=1)
     with pytest.raises(ValueError, match="128 Hz, the model was built for 100 Hz"):
         model.predict_proba(other)

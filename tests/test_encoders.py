@@ -26,12 +26,7 @@ ENCODERS = {
 }
 every_encoder = pytest.mark.parametrize("kind", ENCODERS)
 
-
-@pytest.fixture(autouse=True)
-def same_numbers_each_time():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("same_numbers_each_time")
 
 
 def graphs(*shape, dtype=torch.float64):

@@ -25,12 +25,7 @@ from braindecode_gcmae.features import (
 CLOSE = {"rtol": 0, "atol": 1e-12}
 N_BASIS = inspect.signature(TemporalFeatures).parameters["n_basis"].default
 
-
-@pytest.fixture(autouse=True)
-def same_numbers_each_time():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("same_numbers_each_time")
 
 
 def everywhere(n_windows, n, n_basis=N_BASIS, dtype=torch.float32):

@@ -77,23 +77,6 @@ def test_three_hundred_polynomials_are_the_cosines_of_multiples():
     torch.testing.assert_close(basis.diagonal(dim1=1, dim2=2), expected)
 
 
-@pytest.mark.parametrize("n_segments", [3, 4, 7])
-def test_segments_overlap_by_half_whatever_their_number(n_segments):
-    """(n + 1) halves of a segment fill the window."""
-    x, where = noise(2, 4, 120 * (n_segments + 1)), electrodes()
-    found = CoherenceGraph(n_segments=n_segments)(x, x, where)
-    pieces = x.unfold(-1, 240, 120)
-    assert pieces.shape[2] == n_segments
-    pieces = pieces - pieces.mean(-1, keepdim=True)
-    window = torch.hann_window(240, dtype=x.dtype)
-    s = torch.fft.rfft(pieces * window)[..., 1:]
-    cross = torch.einsum("bisf,bjsf->bijf", s, s.conj()).abs() ** 2
-    power = s.abs().square().sum(2)
-    expected = (cross / (power[:, :, None] * power[:, None])).mean(-1)
-    off = ~torch.eye(4, dtype=torch.bool)
-    torch.testing.assert_close(found[:, off], expected[:, off])
-
-
 def test_a_window_of_a_few_samples_has_a_graph():
     found = CoherenceGraph()(noise(2, 4, 5), noise(2, 4, 3), electrodes())
     assert found.shape == (2, 4, 4)
@@ -108,7 +91,12 @@ def test_each_part_of_a_mixture_has_its_own_share():
         FunctionalGraph,
         LearnedGraph,
     ]
-    for mixture in ([1.0, 0.0, -1.0], [-1.0, 2.0, 0.5], [0.0, -3.0, 3.0]):
+    for mixture in (
+        [0.0, 0.0, 0.0],
+        [1.0, 0.0, -1.0],
+        [-1.0, 2.0, 0.5],
+        [0.0, -3.0, 3.0],
+    ):
         mixture = torch.tensor(mixture, dtype=torch.float64)
         graph.mixture.data.copy_(mixture)
         shares = mixture.exp() / mixture.exp().sum()
@@ -136,25 +124,12 @@ def test_the_strongest_edge_is_left_however_small_the_density(density):
     assert torch.equal(binarise(adjacency, density=density), expected)
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.0, 1.5])
-def test_a_threshold_is_a_share_of_the_largest(threshold):
-    with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\)"):
-        binarise(noise(3, 3), threshold=threshold)
-
-
-@pytest.mark.parametrize("shape", [(3, 5), (3, 2), (5, 3)])
+@pytest.mark.parametrize("shape", [(3, 5), (3, 2), (5, 3), (3, 2, 2)])
 @pytest.mark.parametrize("whose", ["student", "teacher"])
 def test_a_graph_is_square(whose, shape):
     graphs = {"student": noise(3, 3), "teacher": noise(3, 3)} | {whose: noise(*shape)}
     with pytest.raises(ValueError, match=f"{whose}_adjacency must be one square"):
         topology_pairs(*graphs.values(), torch.arange(3))
-
-
-@pytest.mark.parametrize(("m", "row"), [(3, 4), (3, 3), (300, 300), (300, 301)])
-def test_a_row_beyond_the_teacher_is_refused(m, row):
-    message = f"rows of the teacher's {m} electrodes"
-    with pytest.raises(ValueError, match=message):
-        topology_pairs(noise(2, 2), noise(m, m), torch.tensor([0, row]))
 
 
 def test_three_hundred_kept_electrodes_have_pairs():

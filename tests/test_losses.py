@@ -226,12 +226,7 @@ def test_autocast_does_not_round_the_logits():
         ({"temperature": -1.0}, "temperature must be above 0"),
         ({"temperature": float("nan")}, "temperature must be above 0"),
         ({"form": "Paper"}, r"form must be one of \('corrected', 'paper'\), got 'P"),
-        ({"queries": torch.ones(4, 6)}, r"info_nce takes queries \(B, D\)"),
-        ({"queries": torch.ones(3, 5)}, "info_nce takes"),
-        ({"positives": torch.ones(4, 5)}, "info_nce takes"),
-        ({"positives": torch.ones(4, 1, 4)}, "info_nce takes"),
-        ({"negatives": torch.ones(4, 4)}, "info_nce takes"),
-        ({"negatives": torch.ones(4, 2, 5)}, "info_nce takes"),
+        ({"negatives": torch.ones(4, 2, 5)}, r"info_nce takes queries \(B, D\)"),
         ({"queries": torch.ones(5), "positives": torch.ones(5, 1, 5)}, "takes"),
     ],
 )
@@ -446,8 +441,6 @@ def test_autocast_does_not_round_the_reconstruction():
         ({"structure_form": "raw"}, "structure_form must be one of"),
         ({"structure": -1.0}, "structure must be above 0"),
         ({"gamma": 0.5}, "gamma must be at least 1"),
-        ({"target": torch.ones(3, 5, 6)}, "must both have shape"),
-        ({"target": torch.ones(5, 7), "reconstruction": torch.ones(5, 7)}, "must both"),
     ],
 )
 def test_reconstruction_refuses_what_does_not_fit(change, message):

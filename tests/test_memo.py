@@ -6,8 +6,9 @@ import pickle
 import pytest
 import torch
 
-from braindecode_gcmae.features import Electrodes, Memo
+from braindecode_gcmae.features import Electrodes
 from braindecode_gcmae.features.electrodes import data_mask
+from braindecode_gcmae.features.memo import Memo
 from tests.tiny import FEW, student, windows
 
 X = torch.as_tensor(windows(3, len(FEW)))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from torch import nn
+from torch.utils.data import Subset
 
 from braindecode_gcmae import GCMAEStudent, GCMAETeacher, select_electrodes
 from braindecode_gcmae.graph import FunctionalGraph, geometric_adjacency
@@ -400,13 +401,15 @@ def test_epochs_are_those_that_are_left_when_they_are_read(model, windows):
     np.testing.assert_allclose(mean_graph(model, lazy), expected, atol=1e-5)
 
 
-def test_what_holds_no_windows_is_refused_by_its_type(model):
+def test_what_holds_no_windows_is_refused_by_its_type(model, windows):
     info = mne.create_info(NAMES, 80, "eeg")
     nothing = np.zeros((len(NAMES), 160))
     raw = mne.io.RawArray(nothing, info, verbose="error")
     for what in (raw, mne.EvokedArray(nothing, info)):
         with pytest.raises(TypeError, match=f"a {type(what).__name__} is none"):
             mean_graph(model, what)
+    with pytest.raises(TypeError, match="or a windowed dataset, got list"):
+        mean_graph(model, [windows, windows])
 
 
 def test_channels_of_epochs_are_taken_by_name(model, windows):
@@ -519,5 +522,7 @@ def test_channels_of_a_dataset_are_taken_by_name(model, windows):
     plain = occlusion_importance(model, dataset(np.arange(len(NAMES))))
     turned = occlusion_importance(model, dataset(order))
     np.testing.assert_allclose(turned, plain, rtol=1e-5)
+    fold = Subset(dataset(order), range(len(windows)))
+    np.testing.assert_array_equal(occlusion_importance(model, fold), turned)
     lost = occlusion_importance(model, dataset(order, bads=["Cz"]))
     assert lost[NAMES.index("Cz")] == 0 and np.delete(lost, NAMES.index("Cz")).any()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import read, write
 from benchmarks.tables import sign_flip_test
 
 COLUMNS = (
@@ -48,22 +48,14 @@ def person_rows(demonstration, config):
 
 def read_rows(path, config):
     """Rows that an earlier run with the same configuration left, seeds complete."""
-    if not Path(path).exists():
-        return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if row["config"] == config]
+    return [row for row in read(path) if row["config"] == config]
 
 
 def write_rows(path, rows):
     """Write all rows; the file is replaced at once."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    with open(draft, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    draft.replace(path)
+    write(path, rows, COLUMNS)
 
 
 def per_person(rows, method, n_electrodes=None, value="score"):

@@ -7,6 +7,7 @@ import torch
 from skorch.utils import to_device
 from torch import Tensor, nn
 
+from ..models.wrapped import evaluating
 from .hooks import INPUTS, device_of
 from .randomness import unmoved_randomness
 
@@ -135,14 +136,10 @@ def inputs_of(net, windows):
 def mean_graph(model: nn.Module, net, windows) -> Tensor:
     """Mean adjacency of a model over windows, in evaluation mode."""
     network = model.network
-    was_training = network.training
-    network.eval()
     total, count = 0.0, 0
-    try:
+    with evaluating(network):
         for inputs in inputs_of(net, windows):
             adjacency = network.graph_of(**inputs)[2]
             total = total + adjacency.sum(0)
             count += len(adjacency)
-    finally:
-        network.train(was_training)
     return total / count

@@ -16,6 +16,7 @@ from ..pretraining.arranged import channel_names, check_rate, for_model
 __all__ = [
     "check_channels",
     "check_order",
+    "first_item",
     "refuse_others",
     "warn_of_bads",
 ]
@@ -117,15 +118,20 @@ def check_channels(x, model: nn.Module) -> None:
         picks = mne.pick_types(x.info, eeg=True, exclude=[])
         known = [([x.ch_names[pick] for pick in picks] or None, x.info["sfreq"])]
         placed = False
-    elif isinstance(x[0][0], dict):
+    elif isinstance(first_item(x)[0], dict):
         return  # of these nothing is known
     else:
         known = _recordings(x, np.arange(len(x)))
-        placed = len(x[0]) > 3  # positions come with the windows
+        placed = len(first_item(x)) > 3  # positions come with the windows
     for _, sfreq in known:
         check_rate(SimpleNamespace(sfreq=sfreq), model.sfreq)
     if not placed:
         _check_names([channel_names(names) for names, _ in known], model)
+
+
+def first_item(x: Dataset | SliceDataset) -> tuple:
+    """All that a data set gives with its first window."""
+    return x.dataset[int(x.indices_[0])] if isinstance(x, SliceDataset) else x[0]
 
 
 def _recordings(x: Dataset, rows: np.ndarray) -> list[tuple]:

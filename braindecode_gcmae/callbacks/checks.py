@@ -4,6 +4,7 @@ import mne
 import numpy as np
 import torch
 from skorch import NeuralNetRegressor
+from skorch.helper import SliceDataset
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -14,7 +15,7 @@ from ..models.wrapped import unwrap
 from ..montage.recording import kept_epochs
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import check_rate, for_model
-from .channels import check_order, refuse_others, warn_of_bads
+from .channels import check_order, first_item, refuse_others, warn_of_bads
 
 __all__ = [
     "OF_CLASSES",
@@ -52,12 +53,14 @@ def check_seen(x, model: nn.Module) -> None:
     warn_of_bads(x)
     if isinstance(x, mne.BaseEpochs):
         refuse_others(x, model)
+    is_dataset = isinstance(x, Dataset | SliceDataset) and len(x)
+    item = first_item(x) if is_dataset else ()
     if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
-    elif not isinstance(x, Dataset) or not len(x) or isinstance(x[0][0], dict):
+    elif not item or isinstance(item[0], dict):
         return
     windows = UnlabelledWindows(x)
-    if isinstance(x, Dataset) and len(x[0]) > 3:  # positions come with the windows
+    if len(item) > 3:  # positions come with the windows
         check_rate(windows, model.sfreq)
         return
     check_order(windows, model)

@@ -16,7 +16,7 @@ from types import FunctionType, MethodType
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from skorch import NeuralNet
 from torch import nn
 
@@ -148,7 +148,7 @@ def describe(value) -> str:
         return _describe_array(value)
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, BaseEstimator) or hasattr(value, "get_params"):
+    if hasattr(value, "get_params"):  # scikit-learn
         return _describe_net(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(describe, value))}]"

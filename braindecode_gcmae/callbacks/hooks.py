@@ -32,7 +32,8 @@ def device_of(net) -> torch.device:
 
 def check_all(first: Callback, net, X, y) -> None:
     """The first of our callbacks asks all of them, before any trains a thing."""
-    ours = [c for _, c in net.callbacks_ if hasattr(c, "check")]
+    described = [c for _, c in net.callbacks_ if isinstance(c, DescribedCallback)]
+    ours = [c for c in described if hasattr(c, "check")]
     if ours[0] is first:
         for callback in ours:
             callback.check(net, X, y)

@@ -12,6 +12,7 @@ from ..models import GCMAETeacher
 from ..models.wrapped import unwrap
 from ..pretraining import GCMAEPretrainer, UnlabelledWindows
 from ..pretraining.arranged import for_model
+from ..pretraining.inputs import signal_of_model
 from ..pretraining.twins import without_twins
 from .ahead import check_ahead
 from .channels import refuse_others
@@ -153,14 +154,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
         if self.done_ and (self.resumed_ or self.is_done(net)):
             return self.teacher_
         pretrainer, module = self._pretrainer(net), unwrap(net.module_)
-        signal = {"n_times": module.n_times, "sfreq": module.sfreq}
-        for name in ("chs_info", "ch_names"):
-            if getattr(pretrainer, name) is not None:
-                signal = {**signal, name: getattr(pretrainer, name)}
-                break
-        else:
-            signal["n_chans"] = module.n_chans
-        pretrainer.signal_ = signal
+        pretrainer.signal_ = signal_of_model(module)
         with unmoved_randomness():
             return pretrainer.initialize().teacher_
 
@@ -214,7 +208,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
                     stacklevel=2,
                 )
             parts += [] if more is None else [more]
-        return UnlabelledWindows.join(parts)
+        return UnlabelledWindows(parts)
 
     def resume_state(self) -> dict:
         """For :class:`ResumableCheckpoint`: pretraining is not done twice."""

@@ -12,7 +12,6 @@ rate.
 
 from .connectivity import ConnectivityFeatures, nearest_sites
 from .electrodes import Electrodes, spherical_harmonics
-from .memo import Memo
 from .moments import SecondMoments, position_moments, signed_topology
 from .nodes import CombinedFeatures, FeatureNorm, SpectralFeatures, TemporalFeatures
 from .spectrum import WelchSpectrum, band_power, welch_psd
@@ -22,7 +21,6 @@ __all__ = [
     "ConnectivityFeatures",
     "Electrodes",
     "FeatureNorm",
-    "Memo",
     "SecondMoments",
     "SpectralFeatures",
     "TemporalFeatures",

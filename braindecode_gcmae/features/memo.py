@@ -46,9 +46,6 @@ class Memo:
         return value
 
     # What was kept is no state: copies and pickles start empty.
-    def __deepcopy__(self, memo):
-        return type(self)(self.largest)
-
     def __reduce__(self):
         return type(self), (self.largest,)
 

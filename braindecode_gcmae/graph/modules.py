@@ -5,7 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..features import Electrodes, Memo
+from ..features import Electrodes
+from ..features.memo import Memo
 from .formulas import (
     among,
     coherence,

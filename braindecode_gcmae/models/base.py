@@ -38,6 +38,7 @@ from .checkpoint import (
 from .hub import HubModel, is_generated, locate, save_card
 from .network import ElectrodeGraphNetwork
 from .own import classes_within, own_parts
+from .wrapped import evaluating
 
 __all__ = ["ElectrodeGraphModel"]
 
@@ -226,12 +227,8 @@ class ElectrodeGraphModel(HubModel):
 
     def get_output_shape(self) -> tuple:
         """Shape of the output for one window; the statistics learn nothing of it."""
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return super().get_output_shape()  # type: ignore[misc]
-        finally:
-            self.train(training)
 
     def input_channels(self) -> list | None:
         """``chs_info`` entries or names of the input's channels; None without any."""

@@ -136,7 +136,6 @@ class JointPretraining(nn.Module):
 
     def _density(self, branch: Branch, x, index, **where):
         """Reconstruction loss, queries and keys of one density."""
-
         network = branch.model.network
         windows = branch.windows(x, self.training, **where)
         draws = [self._draw(branch, windows, index, view) for view in (0, 1)]

@@ -48,8 +48,6 @@ class ElectrodeGraphNetwork(nn.Module):
         Pool the correlations between electrodes, too
         (:class:`~braindecode_gcmae.features.SecondMoments`); not
         where the features keep no phases.
-    match_tolerance : float
-        Metres within which an electrode given by position is one of ``electrodes``.
     **feature_arguments
         ``f_min``, ``f_max``, ``segment_seconds``, ``n_bands``, ``n_filters``.
     """
@@ -74,7 +72,6 @@ class ElectrodeGraphNetwork(nn.Module):
         electrode_dropout: float,
         segment_dropout: float = 0.0,
         second_moments: bool = True,
-        match_tolerance: float = MATCH_TOLERANCE,
         **feature_arguments,
     ):
         super().__init__()
@@ -88,7 +85,7 @@ class ElectrodeGraphNetwork(nn.Module):
         self.position_degree = position_degree
         self.electrode_dropout = electrode_dropout
         self.segment_dropout = segment_dropout
-        self.match_tolerance = match_tolerance
+        self.match_tolerance = MATCH_TOLERANCE  # TorchScript reads no globals
         n_basis = (position_degree + 1) ** 2
         # The montage is not part of the weights: a checkpoint serves any cap.
         self.register_buffer("rows", torch.as_tensor(rows), persistent=False)

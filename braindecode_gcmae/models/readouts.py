@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..features import Electrodes, Memo
+from ..features import Electrodes
+from ..features.memo import Memo
 
 __all__ = ["FlattenReadout", "MeanReadout", "PositionReadout"]
 

@@ -143,6 +143,13 @@ class _PartSource(_Source):
         return self.whole[int(self.rows[i])]
 
 
+def _of_people(source, ids: np.ndarray):
+    """The same recording with others' names at its windows."""
+    out = copy.copy(source)
+    out.ids = ids
+    return out
+
+
 def _part(whole, rows) -> list:
     """Selected windows in the order given; each run of one recording is a source."""
     sources = _sources(whole)
@@ -201,10 +208,11 @@ class UnlabelledWindows(Dataset):
 
     Parameters
     ----------
-    x : ndarray, mne.Epochs, braindecode dataset, or a list of these
+    x : ndarray, mne.Epochs, braindecode dataset, UnlabelledWindows or a list of these
         Epochs are converted to µV; everything else is taken to be in µV.
     groups : array, optional
-        Subject of each window; default from Epochs' metadata or descriptions.
+        Subject of each window; default from Epochs' metadata or descriptions. The same
+        id is the same subject everywhere.
 
     Attributes
     ----------
@@ -225,35 +233,22 @@ class UnlabelledWindows(Dataset):
 
     def __init__(self, x, groups=None):
         self._take(_sources(x))
-        if groups is None:
-            known = [
-                np.full(len(s), None, dtype=object) if s.ids is None else s.ids
-                for s in self.sources
-            ]
-            groups = np.concatenate([np.asarray(ids, dtype=object) for ids in known])
-        self.ids = np.asarray(groups, dtype=object)
-        if self.ids.shape != (len(self),):
-            raise ValueError(
-                f"groups must name the subject of each of the {len(self)} windows, "
-                f"got shape {self.ids.shape}"
-            )
+        if groups is not None:
+            groups = np.asarray(groups, dtype=object)
+            if groups.shape != (len(self),):
+                raise ValueError(
+                    f"groups must name the subject of each of the {len(self)} windows, "
+                    f"got shape {groups.shape}"
+                )
+            # Noted where they are looked for when these windows are handed on.
+            shares = np.split(groups, self.ends[:-1])
+            self.sources = list(map(_of_people, self.sources, shares))
+        known = [
+            np.full(len(s), None, dtype=object) if s.ids is None else s.ids
+            for s in self.sources
+        ]
+        self.ids = np.concatenate([np.asarray(ids, dtype=object) for ids in known])
         self.groups = _codes(self.ids)
-
-    @classmethod
-    def join(cls, parts: list) -> "UnlabelledWindows":
-        """Several collections as one; the same id is the same subject everywhere."""
-        joined = cls.__new__(cls)
-        joined._take([source for part in parts for source in part.sources])
-        joined.ids = np.concatenate([part.ids for part in parts])
-        joined.groups = _codes(joined.ids)
-        return joined
-
-    def of_nobody(self) -> "UnlabelledWindows":
-        """The same windows, of unknown people."""
-        out = copy.copy(self)
-        out.ids = np.full(len(self), None, dtype=object)
-        out.groups = _codes(out.ids)
-        return out
 
     def one_cap(self):
         """The first recording, if the channels of all are the same electrodes."""

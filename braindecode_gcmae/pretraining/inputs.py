@@ -172,7 +172,10 @@ def nodes_to_mask(windows, model, masked) -> tuple[list[int], np.ndarray]:
         positions = model.network.positions.cpu().numpy()
     else:
         positions = windows.one_cap().positions
-    if all(isinstance(m, int | np.integer) for m in masked):
-        return [int(m) for m in masked], positions
+    rows = np.asarray(masked)
+    if rows.dtype.kind == "b":
+        rows = np.flatnonzero(rows)
+    if rows.dtype.kind in "iu" or not rows.size:
+        return rows.tolist(), positions
     channels = model.node_channels() if own else list(windows.one_cap().channels)
     return match_electrodes(list(masked), channels), positions

@@ -295,7 +295,8 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         if (windows.groups < 0).any() and self.objective != "reconstruction":
             warnings.warn(
                 "some windows have no subject id: keys of the same person may count "
-                "as negatives (pass groups=, or metadata with 'subject')",
+                "as negatives (pass groups= to fit, subjects= to that of a "
+                "GCMAEClassifier, or metadata with 'subject')",
                 UserWarning,
                 stacklevel=3,
             )
@@ -307,7 +308,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
                 UserWarning,
                 stacklevel=3,
             )
-            windows = windows.of_nobody()
+            windows = UnlabelledWindows(windows, [None] * len(windows))
         return windows
 
     def get_iterator(self, dataset, training=False):

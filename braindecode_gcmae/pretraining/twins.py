@@ -38,7 +38,7 @@ def without_twins(windows: UnlabelledWindows, others: UnlabelledWindows):
         return windows, 0
     if not kept:
         return None, n_twins
-    return UnlabelledWindows(Subset(windows, kept), windows.ids[kept]), n_twins
+    return UnlabelledWindows(Subset(windows, kept)), n_twins
 
 
 def not_compared(windows: UnlabelledWindows, others: UnlabelledWindows) -> int:

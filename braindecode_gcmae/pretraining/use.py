@@ -12,7 +12,7 @@ from ..models import CheckpointError, JointPretraining
 from ..models.checkpoint import read_checkpoint
 from ..models.hub import FIGURE, draw_model, locate_part, publish
 from ..models.own import classes_within, own_parts
-from ..models.wrapped import unwrap
+from ..models.wrapped import evaluating, unwrap
 from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
 from .inputs import nodes_to_mask, signal_of_model
@@ -33,6 +33,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @property
     def joint_(self) -> JointPretraining:
         """The module that holds both branches and the queue."""
+        self.check_is_fitted(["module_"])
         return unwrap(self.module_)
 
     @property
@@ -50,7 +51,6 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return next(self.joint_.parameters()).device
 
     def _branch(self, name: str):
-        self.check_is_fitted(["module_"])
         branches = self.joint_.branches
         if name not in branches:
             raise ValueError(f"this pretrainer was made without a {name}")
@@ -70,15 +70,11 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @torch.no_grad()
     def _embed(self, name: str, windows) -> np.ndarray:
         network = self._branch(name).model.network
-        was_training = network.training
-        network.eval()
-        try:
+        with evaluating(network):
             parts = [
                 network(batch["x"], batch.get("pos"), batch.get("ch_mask")).cpu()
                 for batch in self._batches(windows)
             ]
-        finally:
-            network.train(was_training)
         return torch.cat(parts).numpy()
 
     def _arranged_for(self, name: str, x) -> UnlabelledWindows:
@@ -87,8 +83,9 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return for_model(windows, self._branch(name).model)
 
     def _batches(self, windows):
+        size = len(windows) if self.batch_size == -1 else self.batch_size
         loader = torch.utils.data.DataLoader(
-            windows, batch_size=self.batch_size, collate_fn=collate_windows
+            windows, batch_size=size, collate_fn=collate_windows
         )
         for batch, _ in loader:
             yield to_device(batch, self.device_of_models())
@@ -115,7 +112,7 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Parameters
         ----------
         X : as in ``fit``
-        masked : list of str or of int
+        masked : list of str or of int, or bool (N,)
             Electrodes to hide, by name (or by row where there are no names): of the
             model, or of the cap that X is from, if that is another.
         density : {"teacher", "student"}
@@ -131,20 +128,17 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             If X is from several caps, none of them the model's.
         """
         branch = self._branch(density)
-        windows, was_training = self._arranged_for(density, X), branch.training
+        windows = self._arranged_for(density, X)
         rows, positions = nodes_to_mask(windows, branch.model, masked)
         hidden = torch.zeros(len(positions), dtype=torch.bool)
         hidden[rows] = True
         there = hidden.to(self.device_of_models())
         parts = []
-        branch.eval()
-        try:
+        with evaluating(branch):
             for batch in self._batches(windows):
                 where = {"pos": batch.get("pos"), "ch_mask": batch.get("ch_mask")}
                 before_and_after = branch.inpaint(batch["x"], there, **where)
                 parts.append([tensor.cpu() for tensor in before_and_after])
-        finally:
-            branch.train(was_training)
         target, rebuilt, present = (
             torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True)
         )

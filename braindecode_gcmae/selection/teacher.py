@@ -1,6 +1,5 @@
 """What a trained model tells about its electrodes: their graph, their importance."""
 
-from contextlib import contextmanager
 from textwrap import shorten
 
 import mne
@@ -8,13 +7,19 @@ import numpy as np
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from ..alignment.containers import refuse_uncut
 from ..features.look import check_windows, same_rate
 from ..models.base import ElectrodeGraphModel
-from ..models.wrapped import unwrap
+from ..models.wrapped import evaluating, unwrap
 from ..montage import match_electrodes, name_of
-from ..montage.recording import kept_epochs, marked_bad, recording_info
+from ..montage.recording import (
+    kept_epochs,
+    marked_bad,
+    recording_info,
+    recording_rate,
+)
 
 __all__ = ["mean_graph", "model_of", "occlusion_importance"]
 
@@ -43,7 +48,7 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
         If the graph has no edge without windows, or Epochs have other channels or
         another sampling rate than the model.
     TypeError
-        If ``windows`` are a Raw or an Evoked, which holds none.
+        If ``windows`` are a Raw or an Evoked, which holds none, or a list.
     """
     model, _ = model_of(model)
     network = model.network
@@ -52,9 +57,9 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     else:
         x = _sample(windows, max_windows, model)
     total = torch.zeros(network.n_nodes, network.n_nodes, dtype=torch.double)
-    with _evaluating(model) as device:
-        for part in x.split(64):
-            adjacency = network.graph_of(part.to(device))[2]
+    with evaluating(model):
+        for part in x.to(network.positions.device).split(64):
+            adjacency = network.graph_of(part)[2]
             total += adjacency.cpu().double().sum(0)
     if windows is None and network.n_nodes > 1 and not total.any():
         raise ValueError(
@@ -89,7 +94,7 @@ def occlusion_importance(
     x = _sample(windows, max_windows, model)
     whole_cap = x.shape[1] == network.n_chans
     channels = network.rows.tolist() if whole_cap else range(network.n_nodes)
-    with _evaluating(model) as device:
+    with evaluating(model):
 
         def output(part):
             z = network(part)
@@ -98,7 +103,7 @@ def occlusion_importance(
                 z = z - z.mean(1, keepdim=True) if z.shape[1] > 1 else z
             return z.cpu().double()
 
-        for part in x.to(device).split(64):
+        for part in x.to(network.positions.device).split(64):
             whole = output(part)
             for row, channel in enumerate(channels):
                 without = part.clone()
@@ -126,18 +131,6 @@ def model_of(teacher) -> tuple[nn.Module, bool]:
     return teacher, trained_head
 
 
-@contextmanager
-def _evaluating(model: nn.Module):
-    """Evaluation mode for a while; gives the model's device."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield next(model.parameters()).device
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     """At most ``limit`` windows, evenly spaced, as one tensor in µV."""
     refuse_uncut(windows)
@@ -148,7 +141,7 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
     rows = np.unique(np.linspace(0, n - 1, min(n, max(1, limit))).round().astype(int))
     names, left_out = None, np.empty(0, dtype=int)
     if isinstance(windows, mne.BaseEpochs):
-        picks = _picks(windows.info, model)
+        picks = _picks(windows.info, windows.info["sfreq"], model)
         x = windows[rows].get_data(units="uV", picks=picks)
         names = [windows.ch_names[pick] for pick in picks]
         bad = marked_bad(windows.info, names)
@@ -156,6 +149,11 @@ def _sample(windows, limit: int, model: nn.Module) -> Tensor:
         left_out = np.flatnonzero(bad)
     elif isinstance(windows, np.ndarray | Tensor):
         x = windows[rows]
+    elif not isinstance(windows[0], tuple | list):  # of arrays each would be one window
+        raise TypeError(
+            "windows must be an array (n, n_chans, n_times) in µV, mne.Epochs or a "
+            f"windowed dataset, got {type(windows).__name__}"
+        )
     else:
         read = [_from_dataset(windows, int(row), model) for row in rows]
         x = np.stack([window for window, _ in read])
@@ -170,25 +168,23 @@ def _from_dataset(windows, row: int, model: nn.Module) -> tuple:
 
     In the order of a model's channels if they have names.
     """
-    x = np.array(windows[row][0], dtype=np.float32)
-    part = windows
+    if isinstance(windows, Subset):
+        return _from_dataset(windows.dataset, int(windows.indices[row]), model)
     for part in getattr(windows, "datasets", ()):
         if row < len(part):
-            break
+            return _from_dataset(part, row, model)
         row -= len(part)
-    info = recording_info(part)
+    x, info = np.array(windows[row][0], dtype=np.float32), recording_info(windows)
     if info is None:
         return x, np.zeros(len(x), dtype=bool)
     bad = marked_bad(info, info["ch_names"])
     x[bad] = np.nan
-    rate = getattr(getattr(part, "transform", None), "target_rate", None)
-    picks = _picks(info, model, rate)
+    picks = _picks(info, recording_rate(windows), model)
     return x[picks], bad[picks]
 
 
-def _picks(info: mne.Info, model: nn.Module, sfreq=None) -> np.ndarray:
+def _picks(info: mne.Info, sfreq: float, model: nn.Module) -> np.ndarray:
     """Where a recording has the channels of a model, in its order."""
-    sfreq = sfreq or info["sfreq"]
     if not same_rate(sfreq, model.sfreq):
         raise ValueError(
             f"the windows have {sfreq:g} Hz, the {type(model).__name__} was "

@@ -284,3 +284,16 @@ def test_a_policy_without_a_name_is_refused_like_any_other():
 def test_a_net_that_is_only_pretrained_needs_no_batch():
     net = chained(batch_size=128, max_epochs=0).fit(X, Y)
     assert len(net.history) == 0 and dict(net.callbacks_)["pretrain"].done_
+
+
+class Inspects(Callback):
+    """A user's own, with a method of a name that our callbacks have, too."""
+
+    def check(self, loss):
+        return loss < 1
+
+
+def test_a_users_callback_is_not_asked_what_ours_are():
+    with pytest.raises(ValueError, match="kernel must be one of"):
+        trains(classifier(callbacks=[Inspects(), *distil(kernel="angle")]))
+    trains(classifier(callbacks=[*distil(), Inspects()]))

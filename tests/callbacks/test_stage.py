@@ -195,6 +195,12 @@ def test_a_frozen_student_is_pretrained_and_stays_frozen():
             assert torch.equal(one, two) and not two.requires_grad
 
 
+def test_who_tells_no_subjects_of_the_windows_of_fit_hears_where_to():
+    net = classifier(callbacks=[stage(teacher=None, groups=np.arange(len(X)))])
+    with pytest.warns(UserWarning, match="no subject id.*subjects= .*GCMAEClassifier"):
+        fit(net)
+
+
 def test_a_student_alone_is_pretrained_without_a_teacher():
     inner = {"projection_dim": 5, "queue_size": 64}
     net = fit(classifier(callbacks=[stage(teacher=None, arguments=inner)]))

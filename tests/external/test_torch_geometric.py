@@ -34,12 +34,7 @@ from braindecode_gcmae.graph import (
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
 
-
-@pytest.fixture(autouse=True)
-def same_numbers_each_time():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("same_numbers_each_time")
 
 
 def graphs(*shape, density=0.6):

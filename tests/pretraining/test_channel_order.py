@@ -4,6 +4,7 @@ import mne
 import numpy as np
 import pytest
 import torch
+from skorch.helper import SliceDataset
 from tiny import (
     FEW,
     NAMES,
@@ -19,6 +20,7 @@ from tiny import (
     student,
     teacher,
     weights,
+    windowed,
     windows,
 )
 
@@ -123,12 +125,14 @@ def test_more_windows_of_a_pretraining_stage_are_taken_by_name():
 def test_a_net_that_takes_channels_by_row_refuses_another_order():
     x = epochs(X, Y)
     wrong = x.copy().reorder_channels(TURNED)
+    recorded = windowed(wrong.get_data(units="uV"), TURNED, target=1)
     for net in (
         classifier(student(), callbacks=distil(teacher())),
         classifier(student(), cls=GCMAEClassifier),
     ):
-        with pytest.raises(ValueError, match="expected .*reorder_channels"):
-            net.fit(wrong, Y)
+        for what in (wrong, SliceDataset(recorded)):
+            with pytest.raises(ValueError, match="expected .*reorder_channels"):
+                net.fit(what, Y)
     net = classifier(cls=GCMAEClassifier).fit(x, Y)
     assert len(net.predict(x)) == len(X)
     with pytest.raises(ValueError, match="expected .*reorder_channels"):

@@ -123,7 +123,7 @@ def test_lists_mix_sources_and_an_id_is_the_same_person_everywhere():
     made = UnlabelledWindows(parts)
     assert len(made) == 11
     assert made.groups.tolist() == [0] * 3 + [1] * 4 + [0] * 4
-    joined = UnlabelledWindows.join([UnlabelledWindows(part) for part in parts])
+    joined = UnlabelledWindows([UnlabelledWindows(part) for part in parts])
     assert joined.groups.tolist() == made.groups.tolist()
     np.testing.assert_array_equal(joined[5][0]["x"], made[5][0]["x"])
 
@@ -142,6 +142,16 @@ def test_a_fold_of_a_data_set_keeps_order_channels_and_subjects(wrap):
 def test_what_is_already_unlabelled_windows_may_be_handed_over_again():
     data = UnlabelledWindows(recording("A"))
     assert len(UnlabelledWindows([data, recording("B")])) == 8
+
+
+def test_subjects_that_were_told_are_known_where_the_windows_are_handed_on():
+    told = UnlabelledWindows(windows(4), ["A", "A", "B", None])
+    assert UnlabelledWindows(told).groups.tolist() == [0, 0, 1, -1]
+    assert UnlabelledWindows(Subset(told, [2, 0])).ids.tolist() == ["B", "A"]
+    both = UnlabelledWindows([recording("B"), told])
+    assert both.groups.tolist() == [0] * 4 + [1, 1, 0, -1]
+    assert UnlabelledWindows(told, [1, 2, 3, 4]).groups.tolist() == [0, 1, 2, 3]
+    assert told.groups.tolist() == [0, 0, 1, -1]
 
 
 # -------------------------------------------------------------------------- laziness

@@ -344,11 +344,6 @@ def test_each_variant_has_its_terms(arguments, terms, n_keys):
         assert branch.model.network.embed.weight.grad.abs().sum() > 0
 
 
-def test_nothing_to_pretrain_is_an_error():
-    with pytest.raises(ValueError, match="teacher, a student, or both"):
-        joint(teacher=None, student=None)
-
-
 def test_flattened_readouts_pretrain_two_densities():
     net = joint(
         teacher=teacher(readout=FlattenReadout), student=student(readout=FlattenReadout)

@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from test_data import mixed
 from tiny import (
     FEW,
-    NAMES,
     SFREQ,
     epochs,
     info,
@@ -67,11 +66,6 @@ def test_sequential_contrasts_first_and_reconstructs_then():
     history = fitted(objective="sequential", max_epochs=4).history
     found = [{name for name in TERMS if name in row} for row in history]
     assert found == [set(TERMS[2:])] * 2 + [set(TERMS[:2])] * 2
-
-
-def test_an_unknown_objective_is_an_error():
-    with pytest.raises(ValueError, match="objective must be one of"):
-        fitted(objective="both")
 
 
 # -------------------------------------------------------------------------- precision
@@ -193,6 +187,14 @@ def test_fewer_windows_than_a_batch_and_last_batches_are_learnt_from(n):
     assert np.isfinite(net.history[-1]["train_loss"])
 
 
+def test_all_windows_may_be_one_batch_as_for_any_net_of_skorch():
+    whole, counted = (fitted(batch_size=size) for size in (-1, len(windows())))
+    assert torch.equal(weights(whole.module_), weights(counted.module_))
+    np.testing.assert_array_equal(
+        *(net.transform(windows(5)) for net in (whole, counted))
+    )
+
+
 # ------------------------------------------------------------------------- going on
 def test_partial_fit_goes_on_where_fit_stopped():
     once = fitted(max_epochs=4)
@@ -258,6 +260,9 @@ def test_saved_models_come_back_and_another_pretrainer_takes_them(tmp_path):
     np.testing.assert_array_equal(other.transform(x), net.transform(x))
     other.partial_fit(windows(), groups=SUBJECTS)
     assert other.student is GCMAEStudent
+    named = pretrainer(teacher="GCMAETeacher", student="GCMAEStudent")
+    named.load_pretrained(tmp_path)
+    np.testing.assert_array_equal(named.transform(x), net.transform(x))
 
 
 def test_an_empty_folder_is_a_clear_error(tmp_path):
@@ -305,24 +310,15 @@ def test_labels_are_said_to_be_ignored():
         pretrainer(max_epochs=1).fit(x, y, groups=y)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "x", "message"),
-    [
-        ({"sfreq": None}, windows(), "pass sfreq"),
-        ({"ch_names": NAMES[:4]}, windows(), "6 channels.* name 4"),
-        ({"electrodes": ["Cz", "XX"]}, windows(), "XX"),
-        ({"sfreq": 50.0}, epochs(windows()), "100 Hz, sfreq=50"),
-        ({"ch_names": None}, mixed(), "different montages"),
-    ],
-)
-def test_what_does_not_fit_is_named_before_training(arguments, x, message):
-    with pytest.raises(ValueError, match=message):
-        quietly(pretrainer(**arguments).fit, x)
+def test_several_montages_need_to_be_told_which_the_models_are_for():
+    with pytest.raises(ValueError, match="different montages.*chs_info= or ch_names="):
+        quietly(pretrainer(ch_names=None).fit, mixed())
 
 
-def test_using_it_unfitted_is_an_error():
-    with pytest.raises(sklearn.exceptions.NotFittedError):
-        pretrainer().transform(windows(3))
+def test_using_it_unfitted_is_an_error(tmp_path):
+    for use, given in (("transform", windows(3)), ("save_pretrained", tmp_path)):
+        with pytest.raises(sklearn.exceptions.NotFittedError, match="not initialized"):
+            getattr(pretrainer(), use)(given)
     with pytest.raises(RuntimeError, match="call fit"):
         pretrainer().initialize()
 

@@ -134,7 +134,7 @@ def test_one_point_zero_is_the_person_one():
         UnlabelledWindows(windows(2), np.array([1, 2])),
         UnlabelledWindows(windows(2), np.array([1.0, 2.0])),
     ]
-    assert UnlabelledWindows.join(parts).groups.tolist() == [0, 1, 0, 1]
+    assert UnlabelledWindows(parts).groups.tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("column", ["subject", "participant_id"])
