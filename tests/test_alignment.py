@@ -712,6 +712,8 @@ def test_bad_streams_are_named():
         stream.update(np.zeros(5))
     with pytest.raises(ValueError, match="memory"):
         StreamingAlignment(memory=0)
+    with pytest.raises(ValueError, match="band needs the sampling rate"):
+        StreamingAlignment(band=(8, 30))  # not at the first window of a session
     with pytest.raises(ValueError, match="state must hold"):
         stream.load_state_dict({"covariance": np.eye(2)})
     state = stream.state_dict() | {"counts": np.ones((2, 2))}

@@ -53,6 +53,8 @@ class StreamingAlignment:
         self, *, band=None, sfreq=None, shrinkage="auto", scale=10.0, memory=None
     ):
         check_options(metric="euclid", band=band, shrinkage=shrinkage, scale=scale)
+        if band is not None and sfreq is None:
+            raise ValueError("band needs the sampling rate: give sfreq in Hz")
         if memory is not None and not memory >= 1:
             raise ValueError(f"memory must be None or at least 1 window, got {memory}")
         self.band, self.sfreq = band, sfreq
