@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .features.look import same_rate
+from .features.look import check_scale, same_rate
 from .models.checkpoint import replace_file
 from .montage import name_of
 
@@ -293,6 +293,7 @@ class StreamingClassifier:
         align=None,
     ):
         self.channels = self.classes = None
+        self._looked = callable(predict)  # what a function makes of volts is its own
         if not callable(predict):
             predict, facts = _open(predict)
             self.channels, self.classes = facts["channels"], facts["classes"]
@@ -341,6 +342,11 @@ class StreamingClassifier:
         Returns
         -------
         list of Decision
+
+        Warns
+        -----
+        UserWarning
+            Once, if what a file is given looks like volts or millivolts.
         """
         samples = np.asarray(samples, np.float32)
         if samples.ndim == 1:
@@ -367,6 +373,9 @@ class StreamingClassifier:
                     window = np.full_like(window, np.nan)
                 # Also what the alignment knows nothing of.
                 lost = ~np.isfinite(window).all(-1)
+                if not self._looked and not lost.all():
+                    check_scale(window[~lost].std(-1))
+                    self._looked = True
                 try:
                     probabilities = np.asarray(self.predict(window))[0]
                 except Exception as error:

@@ -1,6 +1,7 @@
 """An exported file answers as the model does; a stream answers as its windows do."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -339,6 +340,20 @@ def test_what_the_alignment_has_not_seen_is_missing_in_whole_windows_too():
     decisions = stream.push(samples)
     found = {d.sample: round(3 * d.missing) for d in decisions}
     assert found == {50: 3, 75: 3, 100: 1, 125: 1, 150: 0}
+
+
+def test_a_file_that_is_given_volts_says_so_once(file):
+    volts = 1e-6 * recording(2 * N_TIMES)
+    stream = StreamingClassifier(file)
+    assert stream.push(np.full_like(volts, np.nan)[:, :N_TIMES])  # nothing to see
+    with pytest.warns(UserWarning, match="are they in volts") as caught:
+        stream.push(volts)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stream.push(volts)
+        StreamingClassifier(file, align=StreamingAlignment()).push(volts)
+        StreamingClassifier(file).push(recording(N_TIMES))
 
 
 def test_a_prediction_that_fails_loses_no_sample():
