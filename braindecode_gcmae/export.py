@@ -331,8 +331,9 @@ class StreamingClassifier:
     def push(self, samples) -> list[Decision]:
         """Take one sample (N,) or several (N, k) in µV; return the decisions due.
 
-        If a prediction fails, its exception is raised once all samples are in: go on
-        with the next ones.
+        Push NaN in the place of samples that were lost: without them what came before
+        and after is one signal, and the clock is late. If a prediction fails, its
+        exception is raised once all samples are in: go on with the next ones.
 
         Parameters
         ----------

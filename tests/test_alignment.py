@@ -1156,6 +1156,18 @@ def test_a_stream_says_that_an_artefact_was_taken_in():
         stream.update(x[0] * np.array([1, 1, 300, 1, 1])[:, None])
 
 
+@pytest.mark.parametrize("loud", [0, 4])
+def test_a_stream_says_that_it_began_with_an_artefact(loud):
+    windows = recording(0)[:12].copy()
+    windows[loud] *= 100  # the transient of a filter
+    with pytest.warns(UserWarning, match="a filter that settles") as caught:
+        StreamingAlignment().update(windows)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StreamingAlignment().update(np.delete(windows, loud, axis=0))
+
+
 def test_what_holds_no_windows_is_refused_by_its_type():
     info = mne.create_info(["C3", "C4"], SFREQ, "eeg")
     raw = mne.io.RawArray(np.zeros((2, 500)), info, verbose=False)

@@ -138,6 +138,17 @@ class StreamingAlignment:
                 "this window soon. Give update() no artefacts, or set memory=",
                 stacklevel=3,
             )
+        # The first windows have nothing before them to be compared with.
+        was_loud = _KNOWN_AFTER * usual > _ARTEFACT * variance
+        quiet = (variance > 0) & was_loud
+        if self._windows == _KNOWN_AFTER and quiet.any():
+            warnings.warn(
+                f"channels {np.flatnonzero(quiet).tolist()} moved by more than "
+                f"{_ARTEFACT**0.5:.0f} times what they do now in one of the first "
+                f"{_KNOWN_AFTER} windows (a filter that settles?): what follows comes "
+                "out small. reset() when the signal has settled, or set memory=",
+                stacklevel=3,
+            )
 
     def transform(self, window):
         """Whiten a window (N, T), or several (B, N, T), by what has been seen so far.
