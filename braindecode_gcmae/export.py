@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .features.look import check_scale, same_rate
 from .models.checkpoint import replace_file
 from .montage import name_of
 
@@ -234,8 +235,9 @@ class Decision(NamedTuple):
         Samples seen until then.
     probabilities : ndarray, shape (C,)
     missing : float
-        Share of the electrodes whose window has a sample that is not finite: the
-        decision is made without them. At 1 nothing was seen.
+        Share of the electrodes that the decision is made without: their window has a
+        sample that is not finite, or the alignment has seen no whole one of theirs. At
+        1 nothing was seen.
     """
 
     sample: int
@@ -267,7 +269,8 @@ class StreamingClassifier:
     Raises
     ------
     ValueError
-        If one of these is not known or ``step`` is shorter than a sample.
+        If one of these is not known or not that of the file, ``step`` is shorter than a
+        sample, or ``align`` takes its band at another rate.
 
     Examples
     --------
@@ -290,9 +293,11 @@ class StreamingClassifier:
         align=None,
     ):
         self.channels = self.classes = None
+        self._looked = callable(predict)  # what a function makes of volts is its own
         if not callable(predict):
             predict, facts = _open(predict)
             self.channels, self.classes = facts["channels"], facts["classes"]
+            _check_given(facts, n_chans=n_chans, n_times=n_times, sfreq=sfreq)
             n_chans, n_times = facts["n_chans"], facts["n_times"]
             sfreq = facts["sfreq"]
         if n_chans is None or n_times is None or sfreq is None:
@@ -301,6 +306,12 @@ class StreamingClassifier:
             raise ValueError(
                 f"step={step} s is shorter than a sample at {sfreq:g} Hz: decisions "
                 "cannot come more often than samples"
+            )
+        band = getattr(align, "band", None)
+        if band is not None and not same_rate(align.sfreq, sfreq):
+            raise ValueError(
+                f"align takes its band at {align.sfreq:g} Hz, the stream runs at "
+                f"{sfreq:g} Hz"
             )
         self.predict, self.step, self.sfreq = predict, step, float(sfreq)
         self.n_chans, self.n_times, self.align = n_chans, n_times, align
@@ -320,8 +331,9 @@ class StreamingClassifier:
     def push(self, samples) -> list[Decision]:
         """Take one sample (N,) or several (N, k) in µV; return the decisions due.
 
-        If a prediction fails, its exception is raised once all samples are in: go on
-        with the next ones.
+        Push NaN in the place of samples that were lost: without them what came before
+        and after is one signal, and the clock is late. If a prediction fails, its
+        exception is raised once all samples are in: go on with the next ones.
 
         Parameters
         ----------
@@ -331,6 +343,11 @@ class StreamingClassifier:
         Returns
         -------
         list of Decision
+
+        Warns
+        -----
+        UserWarning
+            Once, if what a file is given looks like volts or millivolts.
         """
         samples = np.asarray(samples, np.float32)
         if samples.ndim == 1:
@@ -347,7 +364,6 @@ class StreamingClassifier:
             self._write(samples[:, :now])
             samples = samples[:, now:]
             window = self.window()
-            lost = ~np.isfinite(window).all(-1)
             if self.align is not None and self.n_seen % self.n_times == 0:
                 self.align.update(window)
             if self.n_seen == self._due():
@@ -356,6 +372,11 @@ class StreamingClassifier:
                     window = self.align.transform(window)
                 elif self.align is not None:  # nothing was seen: nothing to align
                     window = np.full_like(window, np.nan)
+                # Also what the alignment knows nothing of.
+                lost = ~np.isfinite(window).all(-1)
+                if not self._looked and not lost.all():
+                    check_scale(window[~lost].std(-1))
+                    self._looked = True
                 try:
                     probabilities = np.asarray(self.predict(window))[0]
                 except Exception as error:
@@ -383,6 +404,16 @@ class StreamingClassifier:
         self._ring[0][:, places] = samples
         self._ring[0][:, places + self.n_times] = samples
         self.n_seen += samples.shape[1]
+
+
+def _check_given(facts: dict, **given) -> None:
+    """Refuse what is said of the stream and is not so in the file."""
+    for name, value in given.items():
+        if value is not None and not same_rate(value, facts[name]):
+            raise ValueError(
+                f"{name}={value:g}, but the file is for {facts[name]:g}: export the "
+                "model for this stream"
+            )
 
 
 def _open(path: str | Path) -> tuple[Callable, dict]:

@@ -712,6 +712,8 @@ def test_bad_streams_are_named():
         stream.update(np.zeros(5))
     with pytest.raises(ValueError, match="memory"):
         StreamingAlignment(memory=0)
+    with pytest.raises(ValueError, match="band needs the sampling rate"):
+        StreamingAlignment(band=(8, 30))  # not at the first window of a session
     with pytest.raises(ValueError, match="state must hold"):
         stream.load_state_dict({"covariance": np.eye(2)})
     state = stream.state_dict() | {"counts": np.ones((2, 2))}
@@ -1152,6 +1154,18 @@ def test_a_stream_says_that_an_artefact_was_taken_in():
     stream = StreamingAlignment().update(x)
     with pytest.warns(UserWarning, match=r"channels \[2\] move by more than 32 times"):
         stream.update(x[0] * np.array([1, 1, 300, 1, 1])[:, None])
+
+
+@pytest.mark.parametrize("loud", [0, 4])
+def test_a_stream_says_that_it_began_with_an_artefact(loud):
+    windows = recording(0)[:12].copy()
+    windows[loud] *= 100  # the transient of a filter
+    with pytest.warns(UserWarning, match="a filter that settles") as caught:
+        StreamingAlignment().update(windows)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StreamingAlignment().update(np.delete(windows, loud, axis=0))
 
 
 def test_what_holds_no_windows_is_refused_by_its_type():

@@ -102,6 +102,18 @@ def test_what_is_not_there_is_named(folder):
         fetch_hbn(folder, "ds005505", challenge=True)
 
 
+def test_a_damaged_recording_does_not_stop_a_release_of_eegdash(tmp_path):
+    for i, subject in enumerate(SUBJECTS):
+        write(tmp_path / "ds005505", subject, "RestingState", seed=i)
+    (damaged,) = (tmp_path / "ds005505").rglob("*NDARBB222*.edf")
+    damaged.write_bytes(b"")
+    with pytest.warns(UserWarning, match=f"1 of 2 files cannot.*{damaged.name}"):
+        found = fetch_hbn(tmp_path, download=False)
+    assert list(found.description["subject"]) == SUBJECTS[:1]
+    with pytest.raises(ValueError, match="Unknown|unknown|nowhere"):
+        fetch_hbn(tmp_path, channels=["nowhere"], download=False)
+
+
 def test_without_eegdash_the_error_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "eegdash", None)
     with pytest.raises(ImportError, match=r"braindecode-gcmae\[hbn\].*read_hbn"):

@@ -152,7 +152,8 @@ def test_reading_a_window_loads_nothing_else(tmp_path, monkeypatch):
 
     monkeypatch.setattr(mne.io.edf.edf.RawEDF, "_read_segment_file", spy)
     dataset = unlabelled_windows(tmp_path, 2.0)
-    assert sum(rows for rows, _ in read) == 0  # EDF+ annotations, no EEG
+    # EDF+ annotations, and the last sample of a channel: that the file is whole.
+    assert [found for found in read if found[0]] == [(1, 1)]
     read.clear()
     dataset[3]
     assert read == [(len(NAMES), 256)]
@@ -298,6 +299,31 @@ def test_split_fif_files_are_one_recording_and_numbered_ones_are_not(tmp_path):
     assert len(read_recordings(tmp_path).datasets) == 3
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_recording_that_is_cut_off_is_found_before_its_end_is_needed(tmp_path, share):
+    make_raw().save(tmp_path / "whole_raw.fif", verbose="ERROR")
+    data = (tmp_path / "whole_raw.fif").read_bytes()
+    broken = tmp_path / "copied_raw.fif"
+    broken.write_bytes(data[: int(share * len(data))])
+    with pytest.warns(
+        UserWarning, match="1 of 2 files.*copied_raw.fif .it ends in the"
+    ):
+        assert len(read_recordings(tmp_path).datasets) == 1
+    with pytest.raises(ValueError, match="copied_raw.fif cannot be read: it ends in"):
+        read_recordings(broken)
+
+
+def test_a_damaged_recording_does_not_stop_a_release(tmp_path):
+    for subject in ("NDARAA111", "NDARBB222", "NDARCC333"):
+        raw = make_raw(["E1", "E2"], 100.0, 4, positions=False)
+        write_edf(raw, tmp_path / f"sub-{subject}_task-RestingState_eeg.edf")
+    (tmp_path / "sub-NDARBB222_task-RestingState_eeg.edf").write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 of 3 files cannot be read.*NDARBB222"):
+        found = read_hbn(tmp_path)
+    assert list(found.description["subject"]) == ["NDARAA111", "NDARCC333"]
+    assert set(found.description["task"]) == {"RestingState"}
+
+
 def test_errors_and_warnings_say_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_recordings(tmp_path / "nowhere")
@@ -332,6 +358,18 @@ def test_windows_on_a_bad_stretch_are_left_out_as_by_mne():
     assert len(ours) == len(expected) == 25 - 6 - 4
     found = np.stack([ours[i][0] for i in range(len(ours))])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cut", ["boundary", "New Segment/"])
+def test_no_window_spans_a_cut_however_long_what_was_cut_out(cut):
+    info = mne.create_info(["Fp1", "Fz", "C3"], 100.0, "eeg")
+    signal = np.random.default_rng(0).normal(size=(3, 1000))
+    raw = mne.io.RawArray(1e-5 * signal, info, first_samp=700, verbose=False)
+    # EEGLAB counts from one and cuts at halves: the first new samples are 0, 300, 550.
+    onsets = np.array([-0.5, 299.5, 549.5]) / 100
+    raw.set_annotations(mne.Annotations(onsets.clip(0), 60.0, cut))
+    starts = unlabelled_windows(raw, 1.0).datasets[0].metadata["i_start_in_trial"]
+    assert list(starts) == [0, 100, 200, 300, 400, 600, 700, 800, 900]
 
 
 def test_epochs_keep_sessions_and_those_without_subjects_are_one_recording():

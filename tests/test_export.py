@@ -1,6 +1,7 @@
 """An exported file answers as the model does; a stream answers as its windows do."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -271,6 +272,14 @@ def test_samples_and_arguments_that_do_not_fit_are_refused(file, folder):
         StreamingClassifier(lambda x: x)
     with pytest.raises(ValueError, match="shorter than a sample"):
         StreamingClassifier(file, step=0.001)
+    with pytest.raises(ValueError, match="sfreq=250, but the file is for 100"):
+        StreamingClassifier(file, sfreq=250)
+    with pytest.raises(ValueError, match=f"n_chans=19, but the file is for {len(FEW)}"):
+        StreamingClassifier(file, n_chans=19)
+    assert StreamingClassifier(file, n_chans=len(FEW), sfreq=SFREQ).sfreq == SFREQ
+    other = StreamingAlignment(band=(8, 30), sfreq=2 * SFREQ)
+    with pytest.raises(ValueError, match="band at 200 Hz, the stream runs at 100 Hz"):
+        StreamingClassifier(file, align=other)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +328,32 @@ def test_a_packet_lost_in_the_first_window_does_not_end_the_session():
     stream.reset()
     again = stream.push(samples)
     assert [d.missing for d in again] == [d.missing for d in decisions]
+
+
+def test_what_the_alignment_has_not_seen_is_missing_in_whole_windows_too():
+    stream = StreamingClassifier(
+        guess, step=0.5, n_chans=3, n_times=50, sfreq=50, align=StreamingAlignment()
+    )
+    samples = np.random.default_rng(0).normal(size=(3, 150))
+    samples[:, 10] = np.nan  # the window that ends at 75 is whole
+    samples[2, 60] = np.nan  # so is, of channel 2, the one that ends at 125
+    decisions = stream.push(samples)
+    found = {d.sample: round(3 * d.missing) for d in decisions}
+    assert found == {50: 3, 75: 3, 100: 1, 125: 1, 150: 0}
+
+
+def test_a_file_that_is_given_volts_says_so_once(file):
+    volts = 1e-6 * recording(2 * N_TIMES)
+    stream = StreamingClassifier(file)
+    assert stream.push(np.full_like(volts, np.nan)[:, :N_TIMES])  # nothing to see
+    with pytest.warns(UserWarning, match="are they in volts") as caught:
+        stream.push(volts)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stream.push(volts)
+        StreamingClassifier(file, align=StreamingAlignment()).push(volts)
+        StreamingClassifier(file).push(recording(N_TIMES))
 
 
 def test_a_prediction_that_fails_loses_no_sample():

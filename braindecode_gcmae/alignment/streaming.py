@@ -53,6 +53,8 @@ class StreamingAlignment:
         self, *, band=None, sfreq=None, shrinkage="auto", scale=10.0, memory=None
     ):
         check_options(metric="euclid", band=band, shrinkage=shrinkage, scale=scale)
+        if band is not None and sfreq is None:
+            raise ValueError("band needs the sampling rate: give sfreq in Hz")
         if memory is not None and not memory >= 1:
             raise ValueError(f"memory must be None or at least 1 window, got {memory}")
         self.band, self.sfreq = band, sfreq
@@ -134,6 +136,17 @@ class StreamingAlignment:
                 f"channels {np.flatnonzero(loud).tolist()} move by more than "
                 f"{_ARTEFACT**0.5:.0f} times what they did: their mean will not forget "
                 "this window soon. Give update() no artefacts, or set memory=",
+                stacklevel=3,
+            )
+        # The first windows have nothing before them to be compared with.
+        was_loud = _KNOWN_AFTER * usual > _ARTEFACT * variance
+        quiet = (variance > 0) & was_loud
+        if self._windows == _KNOWN_AFTER and quiet.any():
+            warnings.warn(
+                f"channels {np.flatnonzero(quiet).tolist()} moved by more than "
+                f"{_ARTEFACT**0.5:.0f} times what they do now in one of the first "
+                f"{_KNOWN_AFTER} windows (a filter that settles?): what follows comes "
+                "out small. reset() when the signal has settled, or set memory=",
                 stacklevel=3,
             )
 

@@ -1,5 +1,6 @@
 """The Healthy Brain Network through EEGDash, which finds it on NEMAR or OpenNeuro."""
 
+import warnings
 from pathlib import Path
 
 from braindecode.datasets import BaseConcatDataset, RawDataset
@@ -59,7 +60,7 @@ def fetch_hbn(
     ValueError
         If the release is unknown.
     FileNotFoundError
-        If nothing fits.
+        If nothing fits. Files that cannot be read are left out, with a warning.
 
     References
     ----------
@@ -96,13 +97,29 @@ def fetch_hbn(
             f"{folder} holds no recording of {release}, tasks {tasks} and subjects "
             f"{subjects}{'' if download else ' (download=False)'}."
         ) from error
-    parts = [_opened(part, channels, cache) for part in found.datasets]
+    parts, damaged = [], []
+    for part in found.datasets:
+        try:
+            raw = part.raw  # downloaded here, if need be
+        except Exception as error:
+            if not Path(part.filecache).is_file():  # no damage, but no network
+                raise
+            damaged.append(f"{part.filecache} ({error})")
+            continue
+        parts.append(_plain(part, raw, channels, cache))
+    if damaged:
+        warnings.warn(
+            f"{len(damaged)} of {len(found.datasets)} files cannot be read and are "
+            f"left out: {'; '.join(damaged[:3])}",
+            stacklevel=2,
+        )
+    if not parts:
+        raise ValueError("none of the files can be read")
     return BaseConcatDataset(parts)
 
 
-def _opened(part, channels, cache):
+def _plain(part, raw, channels, cache):
     """A recording of EEGDash's as a plain one: its electrodes, and whose they are."""
-    raw = part.raw  # downloaded here, if need be
     raw = lazily(raw, Path(raw.filenames[0]), cache)
     raw = without_reference(eeg_only(raw, channels), channels)
     return RawDataset(raw, part.description.dropna().to_dict())

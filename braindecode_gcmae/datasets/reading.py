@@ -92,6 +92,14 @@ def require_eeg(recording, name):
         raise ValueError(f"{name} has no channel of type EEG, {held}")
 
 
+def _require_end(raw):
+    """Refuse a file that ends amid its data: MNE notices when it reads that far."""
+    try:
+        raw[:1, raw.n_times - 1 :]
+    except Exception as error:
+        raise ValueError("it ends in the middle of its data") from error
+
+
 def _called(recording):
     files = [file for file in getattr(recording, "filenames", ()) if file]
     return f"the recording {files[0]}" if files else "the recording"
@@ -179,7 +187,7 @@ def lazily(raw, file, cache):
 
 
 def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJECT):
-    """Open recordings in any format of ``mne.io.read_raw``; only headers are read.
+    """Open recordings in any format of ``mne.io.read_raw``; the signal stays on disk.
 
     Parameters
     ----------
@@ -206,8 +214,8 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
     FileNotFoundError
         If a path does not exist or holds no recording.
     ValueError
-        If a file that was named cannot be read or holds no EEG; of a folder such files
-        are left out, with a warning.
+        If a file that was named cannot be read, is cut off or holds no EEG; of a folder
+        such files are left out, with a warning.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     files = []
@@ -222,13 +230,20 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
                 f"{path} holds no recording: none of {', '.join(_EXTENSIONS)}."
             )
         files += here
+    named = set(map(Path, paths))
+    return _opened(files, named, channels, cache, subject_pattern)
+
+
+def _opened(files, named, channels, cache, subject_pattern):
+    """The recordings; those that cannot be read are left out, or refused if named."""
     parts, n_whole, unreadable = [], 0, []
     for file in files:
         try:
             raw = mne.io.read_raw(file, preload=False, verbose="ERROR")
             require_eeg(raw, "it")
+            _require_end(raw)
         except Exception as error:
-            if file in map(Path, paths):
+            if file in named:
                 raise ValueError(f"{file} cannot be read: {error}") from error
             unreadable.append(f"{file} ({error})")
             continue
@@ -243,7 +258,7 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
         warnings.warn(
             f"{len(unreadable)} of {len(files)} files cannot be read and are left out: "
             f"{'; '.join(unreadable[:3])}",
-            stacklevel=2,
+            stacklevel=3,
         )
     if not parts:
         raise ValueError("none of the files can be read")
@@ -252,7 +267,7 @@ def read_recordings(paths, *, channels=None, cache=None, subject_pattern=_SUBJEC
             f"{n_whole} of {len(files)} recordings hold their data inside a file that "
             "MNE reads whole and are now in memory: give cache=, a folder for copies "
             "that can be read window by window.",
-            stacklevel=2,
+            stacklevel=3,
         )
     return BaseConcatDataset(parts)
 
@@ -294,13 +309,13 @@ def read_hbn(
     Raises
     ------
     FileNotFoundError
-        If nothing fits.
+        If nothing fits. Files that cannot be read are left out, with a warning.
 
     References
     ----------
     Alexander et al. 2017, https://doi.org/10.1038/sdata.2017.181.
     """
-    files, described = [], []
+    described = {}
     tasks = [tasks] if isinstance(tasks, str) else tasks
     for file in _recording_files(root):
         words = re.split(r"[^A-Za-z0-9]+", file.relative_to(root).as_posix())
@@ -308,18 +323,15 @@ def read_hbn(
         task = next((task for task in tasks or () if task in words), None)
         wanted = subjects is None or (hits and hits[-1] in subjects)
         if wanted and (tasks is None or task is not None):
-            files.append(file)
-            described.append({} if task is None else {"task": task})
-    if not files:
+            described[file] = {} if task is None else {"task": task}
+    if not described:
         raise FileNotFoundError(
             f"{root} holds no recording of tasks {tasks} and subjects {subjects}."
         )
-    dataset = read_recordings(
-        files, channels=channels, cache=cache, subject_pattern=_HBN_SUBJECT
-    )
-    for part, description in zip(dataset.datasets, described, strict=True):
+    dataset = _opened(list(described), set(), channels, cache, _HBN_SUBJECT)
+    for part in dataset.datasets:
         part.raw = without_reference(part.raw, channels)
-        part.set_description(description)
+        part.set_description(described[Path(part.description["path"])])
     return dataset
 
 

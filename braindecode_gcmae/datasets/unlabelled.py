@@ -28,6 +28,9 @@ from braindecode_gcmae.datasets.reading import (
 )
 from braindecode_gcmae.features.look import same_rate
 
+# What EEGLAB and BrainVision write where a recording was cut or paused.
+_CUTS = ("boundary", "new segment/")
+
 
 class ToMicrovolts:
     """Transform of a window: volts to µV, to a common rate and length.
@@ -130,16 +133,21 @@ def _window_raw(part, seconds, stride, sfreq):
 
 
 def _without_bad_spans(windows):
-    """The same without windows that touch a stretch annotated as bad, as MNE has it."""
+    """The same without windows that touch a stretch annotated as bad, or span a cut."""
     raw, marks = windows.raw, windows.raw.annotations
-    bad = [mark.lower().startswith("bad") for mark in marks.description]
-    if not any(bad):
+    what = [mark.lower() for mark in marks.description]
+    bad = np.array([mark.startswith("bad") for mark in what], dtype=bool)
+    cut = np.array([mark in _CUTS for mark in what], dtype=bool)
+    if not (bad | cut).any():
         return windows
-    first = (marks.onset[bad] - raw.first_time) * raw.info["sfreq"]
-    last = first + marks.duration[bad] * raw.info["sfreq"]
+    first = (marks.onset - raw.first_time) * raw.info["sfreq"]
+    last = first + marks.duration * raw.info["sfreq"]
     start = windows.metadata["i_start_in_trial"].to_numpy()[:, None]
     stop = windows.metadata["i_stop_in_trial"].to_numpy()[:, None]
-    kept = ~((start < np.maximum(last, first + 1)) & (stop > first)).any(1)
+    touched = bad & (start < np.maximum(last, first + 1)) & (stop > first)
+    # EEGLAB's cuts lie between two samples, and last as long as what is gone.
+    after = np.ceil(np.round(first, 3))
+    kept = ~(touched | (cut & (start < after) & (stop > after))).any(1)
     out = EEGWindowsDataset(
         raw,
         windows.metadata[kept].reset_index(drop=True),
@@ -231,8 +239,9 @@ def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=N
     ValueError
         If no recording is as long as a window, one has no EEG, rates differ without
         ``sfreq``, or a length makes no sense. Shorter recordings, and files of a folder
-        without EEG, are left out with a warning, windows that touch a stretch annotated
-        as bad without one.
+        without EEG, are left out with a warning; without one, windows that touch a
+        stretch annotated as bad or span a cut (EEGLAB's "boundary", BrainVision's new
+        segments).
     """
     if not 0 <= overlap_seconds < window_seconds:
         raise ValueError(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["check_windows", "same_rate"]
+__all__ = ["check_scale", "check_windows", "same_rate"]
 
 # µV: in millivolts recordings are 1e-2, in volts 1e-5.
 _SMALLEST_EEG, _LARGEST_EEG = 0.2, 1e4
@@ -74,19 +74,32 @@ def check_windows(
             f"channels {listed(flat)} are flat; mark them as missing by NaN, or leave "
             "them out"
         )
-    median = float(np.nanmedian(spread[spread > 0]))
+    check_scale(spread, stacklevel=5)
+
+
+def check_scale(spread: np.ndarray, stacklevel: int = 4) -> None:
+    """Warn if standard deviations of channels are those of no EEG in µV.
+
+    Those that are zero or not finite are left out of account.
+    """
+    moving = spread[np.isfinite(spread) & (spread > 0)]
+    if not moving.size:
+        return
+    median = float(np.median(moving))
     if median < _SMALLEST_EEG:
         unit, factor = ("volts", "1e6") if median < 1e-3 else ("millivolts", "1e3")
         _warn(
             f"the windows have a standard deviation of {median:.1e}, expected about "
-            f"10 µV: are they in {unit}? Multiply by {factor}"
+            f"10 µV: are they in {unit}? Multiply by {factor}",
+            stacklevel,
         )
     if median > _LARGEST_EEG:
         _warn(
             f"the windows have a standard deviation of {median:.1e}, expected about "
-            "10 µV: were they multiplied by 1e6 twice?"
+            "10 µV: were they multiplied by 1e6 twice?",
+            stacklevel,
         )
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+def _warn(message: str, stacklevel: int = 4) -> None:
+    warnings.warn(message, UserWarning, stacklevel=stacklevel)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..features import FeatureNorm
 from ..graph import GeometricGraph
-from ..montage import canonical_name, electrode_positions
+from ..montage import canonical_name, electrode_positions, name_of
 from ..montage.evidence import placed
 from .arguments import (
     check_arguments,
@@ -98,6 +98,8 @@ class ElectrodeGraphModel(HubModel):
             n_times=int(self.n_times),
             **arguments,
         )
+        if not isinstance(channels, int):
+            self._warn_unplaced(channels)
         self.final_layer = self._head()
 
     def _make_plain(self) -> None:
@@ -139,7 +141,6 @@ class ElectrodeGraphModel(HubModel):
                     f"n_chans={self.n_chans}, but ch_names has {len(ch_names)} names"
                 )
             check_channel_names(list(ch_names))
-            self._warn_unplaced(list(ch_names))
             return list(ch_names)
         names = [channel.get("ch_name", "") for channel in self._chs_info]
         check_channel_names(names)
@@ -150,14 +151,14 @@ class ElectrodeGraphModel(HubModel):
                 f"ch_names={list(ch_names)} are not the channels of chs_info, "
                 f"{names}; give one of the two, or the same names in the same order"
             )
-        self._warn_unplaced(self._chs_info)
         return self._chs_info
 
     def _warn_unplaced(self, channels: list) -> None:
         unknown = np.isnan(electrode_positions(channels)).any(1)
-        if unknown.any():
-            names = [c if isinstance(c, str) else c.get("ch_name") for c in channels]
-            names = [name for name, lost in zip(names, unknown, strict=True) if lost]
+        # Not those that the model leaves out: an EOG channel has no edges.
+        rows = [row for row in self.network.rows.tolist() if unknown[row]]
+        if rows:
+            names = [name_of(channels[row]) for row in rows]
             warnings.warn(
                 f"{type(self).__name__}: no positions for {names}, neither by 10-05 "
                 "name nor in 'loc'; their edges are functional or learned only"
@@ -167,7 +168,7 @@ class ElectrodeGraphModel(HubModel):
                     else ""
                 ),
                 UserWarning,
-                stacklevel=6,
+                stacklevel=5,
             )
 
     def forward(

@@ -1,5 +1,7 @@
 """Bad input gets an error of the documented type that names the thing."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -320,6 +322,15 @@ def test_electrodes_without_positions_are_named_once():
         GCMAEStudent(ch_names=["C3", "nasal", "C4"], **BASE)
     assert len(caught) == 1
     assert caught[0].filename == __file__, "points at the caller"
+
+
+def test_channels_that_are_no_electrodes_of_the_model_need_no_position():
+    names = ["C3", "EOG left", "nasal", "C4"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GCMAEStudent(ch_names=names, electrodes=["C4", "C3"], **BASE)
+    with pytest.warns(UserWarning, match=r"no positions for \['nasal'\]"):
+        GCMAEStudent(ch_names=names, electrodes=["C4", "nasal"], **BASE)
 
 
 def test_names_are_asked_only_where_there_are_some():
