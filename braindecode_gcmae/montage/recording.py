@@ -4,6 +4,7 @@ import mne
 import numpy as np
 
 __all__ = [
+    "joined_epochs",
     "kept_epochs",
     "marked_bad",
     "other_than_eeg",
@@ -55,6 +56,20 @@ def kept_epochs(x):
     Before, their number is not known. Those of the user are left as they are, and
     anything else is returned.
     """
+    x = joined_epochs(x)
     if not isinstance(x, mne.BaseEpochs) or x.preload:
         return x
     return x.copy().drop_bad(verbose=False)  # the signal is not copied
+
+
+def joined_epochs(x):
+    """Epochs again of the list of windows that scikit-learn's splits make of them.
+
+    Anything else is returned, such as a list of recordings.
+    """
+    if not isinstance(x, list) or not all(isinstance(e, mne.BaseEpochs) for e in x):
+        return x
+    single = all(len(window.events) == 1 for window in x)
+    if not single or len({tuple(window.ch_names) for window in x}) != 1:
+        return x
+    return mne.concatenate_epochs(x, verbose="error")

@@ -295,7 +295,8 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         if (windows.groups < 0).any() and self.objective != "reconstruction":
             warnings.warn(
                 "some windows have no subject id: keys of the same person may count "
-                "as negatives (pass groups=, or metadata with 'subject')",
+                "as negatives (give fit groups=, or subjects= of a GCMAEClassifier, or "
+                "metadata with 'subject')",
                 UserWarning,
                 stacklevel=3,
             )
