@@ -912,6 +912,11 @@ def test_what_a_split_makes_of_epochs_is_aligned_as_epochs():
     expected = RecordingAlignment().transform(epochs[rows])
     np.testing.assert_array_equal(out.get_data(copy=True), expected.get_data(copy=True))
     assert out.metadata["subject"].tolist() == expected.metadata["subject"].tolist()
+    np.testing.assert_array_equal(out.events, expected.events)
+    twice = RecordingAlignment().transform(
+        [*split, *split]
+    )  # times that are not unique
+    np.testing.assert_allclose(twice.get_data()[: len(rows)], out.get_data())
 
 
 def test_a_list_of_single_windows_from_different_caps_is_aligned_item_by_item():

@@ -69,7 +69,26 @@ def joined_epochs(x):
     """
     if not isinstance(x, list) or not all(isinstance(e, mne.BaseEpochs) for e in x):
         return x
-    single = all(len(window.events) == 1 for window in x)
-    if not single or len({tuple(window.ch_names) for window in x}) != 1:
+    kinds = {(*e.ch_names, *e.info["bads"], e.info["sfreq"], len(e.times)) for e in x}
+    if len(kinds) != 1 or any(len(e.events) != 1 for e in x):
         return x
-    return mne.concatenate_epochs(x, verbose="error")
+    import pandas as pd
+
+    # Not mne.concatenate_epochs: each window has a log of all those that it is one of,
+    # and 2,500 of them take a minute.
+    data = np.concatenate([window.get_data(copy=False) for window in x])
+    events = np.concatenate([window.events for window in x])
+    if len(np.unique(events[:, 0])) < len(events):  # they are of several recordings
+        events[:, 0] = np.arange(len(events))
+    told = x[0].metadata is not None
+    return mne.EpochsArray(
+        data,
+        x[0].info,
+        events=events,
+        tmin=x[0].tmin,
+        event_id={name: code for e in x for name, code in e.event_id.items()},
+        metadata=pd.concat([e.metadata for e in x]) if told else None,
+        proj=False,
+        on_missing="ignore",
+        verbose="error",
+    )
