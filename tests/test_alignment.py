@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import _safe_indexing
 
 from braindecode_gcmae.alignment import (
     RecordingAlignment,
@@ -899,6 +900,33 @@ def test_a_list_of_datasets_is_aligned_item_by_item():
         np.testing.assert_array_equal(
             _all(one), _all(RecordingAlignment().transform(dataset))
         )
+
+
+def test_what_a_split_makes_of_epochs_is_aligned_as_epochs():
+    x = np.concatenate([recording(25), recording(26)])
+    epochs = make_epochs(x, pd.DataFrame({"subject": np.repeat([1, 2], 12)}))
+    rows = np.r_[0:9, 14:22]
+    split = _safe_indexing(epochs, rows)
+    assert isinstance(split, list)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a window alone is too little to align by
+        out = RecordingAlignment().transform(split)
+    expected = RecordingAlignment().transform(epochs[rows])
+    np.testing.assert_array_equal(out.get_data(copy=True), expected.get_data(copy=True))
+    assert out.metadata["subject"].tolist() == expected.metadata["subject"].tolist()
+    np.testing.assert_array_equal(out.events, expected.events)
+    twice = RecordingAlignment().transform(
+        [*split, *split]
+    )  # times that are not unique
+    np.testing.assert_allclose(twice.get_data()[: len(rows)], out.get_data())
+
+
+def test_a_list_of_single_windows_from_different_caps_is_aligned_item_by_item():
+    several = [make_epochs(recording(n, n_chans=n))[:1] for n in (4, 5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too few windows
+        out = RecordingAlignment().transform(several)
+    assert [one.ch_names for one in out] == [one.ch_names for one in several]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -408,6 +408,10 @@ rows(
     {
         "beyond the outputs": (train(y=Y + 1, module__n_outputs=2), "label 2.*0 to 1"),
         "negative": (train(y=Y - 1, module__n_outputs=2), "label -1.*0 to 1"),
+        "for a model without a head": (
+            train(module=student(n_outputs=None)),
+            "no head.*n_outputs=2",
+        ),
         "halves": (distil(y=Y + 0.5), "label 0.5.*LabelEncoder"),
         "none at all": (train(y=None), "y must be specified"),
     },

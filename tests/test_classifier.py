@@ -10,7 +10,7 @@ import torch
 from braindecode import EEGClassifier
 from braindecode.datasets import BaseConcatDataset
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
@@ -38,7 +38,12 @@ from tiny import (
 from torch.utils.data import Subset
 
 import braindecode_gcmae.callbacks.stage as module_of_stage
-from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining, GCMAEStudent
+from braindecode_gcmae import (
+    GCMAEClassifier,
+    GCMAEPretraining,
+    GCMAEStudent,
+    RecordingAlignment,
+)
 
 SUBJECTS = np.repeat([7, 8, 9], 8)
 
@@ -384,6 +389,37 @@ def test_epochs_that_are_read_late_are_trained_and_predicted_as_others(
     quietly(models[0].partial_fit, unread(), Y[KEPT], **told)
     with pytest.raises(RuntimeError, match="length of the Epochs is not known"):
         len(late)  # those of the user are as they were
+
+
+@pytest.mark.parametrize("cls", [GCMAEClassifier, EEGClassifier])
+def test_a_search_takes_epochs_as_if_it_had_cut_them_itself(cls):
+    def made(drop_prob=0.0):
+        one = classifier(cls=cls, module__drop_prob=drop_prob, module__ch_names=None)
+        aligned = make_pipeline(RecordingAlignment(), one)
+        return one if cls is GCMAEClassifier else aligned
+
+    data, folds = (
+        epochs(X, Y, subject=SUBJECTS),
+        list(GroupKFold(3).split(X, Y, SUBJECTS)),
+    )
+    name = (
+        "module__drop_prob"
+        if cls is GCMAEClassifier
+        else "eegclassifier__module__drop_prob"
+    )
+    search = GridSearchCV(made(), {name: [0.0, 0.5]}, cv=folds, error_score="raise")
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        search.fit(data, Y)
+    torch.manual_seed(0)
+    by_hand = [
+        quietly(made(drop_prob).fit, data[train], Y[train]).score(data[test], Y[test])
+        for drop_prob in (0.0, 0.5)
+        for train, test in folds
+    ]
+    found = [search.cv_results_[f"split{i}_test_score"] for i in range(3)]
+    np.testing.assert_array_equal(np.transpose(found).ravel(), by_hand)
 
 
 @pytest.mark.parametrize("callbacks", [None, net().callbacks])

@@ -317,6 +317,7 @@ def test_positions_alone_give_the_names_of_their_sites():
     [
         ((random_graph(8),), "channels="),
         ((random_graph(7), FEW), "7 nodes, but 8"),
+        ((random_graph(8), np.ones((10, 8, 3))), r"positions \(N, 3\).*\(10, 8, 3\)"),
         ((np.ones((2, 3)), FEW), r"\(N, N\)"),
         ((random_graph(2), ["C3", "nose"]), "nose"),
     ],
@@ -656,6 +657,14 @@ def test_training_curves_are_one_panel_per_term_with_its_lines():
     np.testing.assert_array_equal(
         axes[5].lines[0].get_ydata(), [4, 4, np.nan, np.nan, np.nan]
     )
+
+
+def test_a_training_loss_with_distillation_is_told_from_the_loss_of_validation():
+    rows = [{"train_loss": 3.0, "valid_loss": 0.7, "train_distil": 2.3}]
+    loss, distilled = plot_training_curves(rows)
+    labels = [line.get_label() for line in loss.lines]
+    assert labels == ["training, with distillation", "validation"]
+    assert [line.get_label() for line in distilled.lines] == ["training"]
 
 
 def test_training_curves_of_chosen_terms_from_a_net_on_given_axes():

@@ -32,6 +32,7 @@ from braindecode_gcmae.alignment.signal import (
 )
 from braindecode_gcmae.montage import canonical_name, match_electrodes
 from braindecode_gcmae.montage.evidence import name_of
+from braindecode_gcmae.montage.recording import joined_epochs
 
 
 class ChannelMap:
@@ -74,8 +75,9 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     agree in the columns ``groups_from`` of the metadata or descriptions, and where no
     session or run is known, in the column ``path``; of an array,
     the whole array of one call, unless ``groups`` tells recordings apart; a list is
-    aligned item by item. So a fold that pools people must come as Epochs or with
-    ``groups``, and windows are aligned together with those of the same call only.
+    aligned item by item, but for the single windows that scikit-learn's splits make of
+    Epochs: these are Epochs again. So a fold that pools people must come as Epochs or
+    with ``groups``, and windows are aligned together with those of the same call only.
 
     Parameters
     ----------
@@ -193,6 +195,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             If ``X`` is nothing that holds windows.
         """
         self._check_options()
+        X = joined_epochs(X)
         if isinstance(X, mne.BaseEpochs):
             return self._epochs(X, groups)
         refuse_uncut(X)

@@ -146,7 +146,7 @@ def check_targets(net, y, several: bool = True) -> None:
         As in :func:`check_labels`, and if there is more than one label a window where
         the criterion takes one.
     """
-    n_outputs = getattr(unwrap(net.module_), "n_outputs", None)
+    n_outputs = _n_outputs(net)
     labels, of_classes = _as_array(y), isinstance(net.criterion_, OF_CLASSES)
     if of_classes and labels is not None:
         if _are_probabilities(net, labels, n_outputs):
@@ -160,6 +160,16 @@ def check_targets(net, y, several: bool = True) -> None:
         y = labels[labels != net.criterion_.ignore_index]
     alone = n_outputs == 1 or isinstance(net.criterion_, _OF_SINGLE_OUTPUTS)
     check_labels(y, None if alone and not of_classes else n_outputs, several)
+
+
+def _n_outputs(net) -> int | None:
+    try:
+        return getattr(unwrap(net.module_), "n_outputs", None)
+    except ValueError:  # so braindecode's models say that they have none
+        raise ValueError(
+            "the model has no head (n_outputs is None), its outputs are embeddings: "
+            "load it with n_outputs=, as from_pretrained(folder, n_outputs=2)"
+        ) from None
 
 
 def _are_probabilities(net, labels: np.ndarray, n_outputs: int | None) -> bool:

@@ -44,7 +44,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
 
     Adds :math:`w_{KD} T^2 KL(t \| s) + w_{GTD} L_{GTD}` to the loss of each training
     batch (Eq. 8-11). Feed the net high-density windows: the student takes its own
-    electrodes out of them, the frozen teacher sees them all.
+    electrodes out of them, the frozen teacher sees them all. ``train_loss`` is with
+    these terms, ``valid_loss`` the net's own loss alone.
 
     Parameters
     ----------

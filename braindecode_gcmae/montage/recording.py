@@ -4,6 +4,7 @@ import mne
 import numpy as np
 
 __all__ = [
+    "joined_epochs",
     "kept_epochs",
     "marked_bad",
     "other_than_eeg",
@@ -55,6 +56,39 @@ def kept_epochs(x):
     Before, their number is not known. Those of the user are left as they are, and
     anything else is returned.
     """
+    x = joined_epochs(x)
     if not isinstance(x, mne.BaseEpochs) or x.preload:
         return x
     return x.copy().drop_bad(verbose=False)  # the signal is not copied
+
+
+def joined_epochs(x):
+    """Epochs again of the list of windows that scikit-learn's splits make of them.
+
+    Anything else is returned, such as a list of recordings.
+    """
+    if not isinstance(x, list) or not all(isinstance(e, mne.BaseEpochs) for e in x):
+        return x
+    kinds = {(*e.ch_names, *e.info["bads"], e.info["sfreq"], len(e.times)) for e in x}
+    if len(kinds) != 1 or any(len(e.events) != 1 for e in x):
+        return x
+    import pandas as pd
+
+    # Not mne.concatenate_epochs: each window has a log of all those that it is one of,
+    # and 2,500 of them take a minute.
+    data = np.concatenate([window.get_data(copy=False) for window in x])
+    events = np.concatenate([window.events for window in x])
+    if len(np.unique(events[:, 0])) < len(events):  # they are of several recordings
+        events[:, 0] = np.arange(len(events))
+    told = x[0].metadata is not None
+    return mne.EpochsArray(
+        data,
+        x[0].info,
+        events=events,
+        tmin=x[0].tmin,
+        event_id={name: code for e in x for name, code in e.event_id.items()},
+        metadata=pd.concat([e.metadata for e in x]) if told else None,
+        proj=False,
+        on_missing="ignore",
+        verbose="error",
+    )

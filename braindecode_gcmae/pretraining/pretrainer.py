@@ -68,7 +68,9 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
     teacher_, student_ : model
         The pretrained models.
     history : skorch.History
-        With ``rec_teacher, rec_student, contrast_teacher, contrast_student``.
+        With ``rec_teacher, rec_student, contrast_teacher, contrast_student``. The
+        contrast is 0 in the first step, without negatives, and rises while the queue
+        fills with them.
 
     References
     ----------

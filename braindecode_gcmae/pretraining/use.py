@@ -90,6 +90,10 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         for batch, _ in loader:
             yield to_device(batch, self.device_of_models())
 
+    def fit_transform(self, X, y=None, **fit_params):
+        """Pretrain, then embed; ``y``, which a pipeline always hands on, is ignored."""
+        return super().fit_transform(X, **fit_params)
+
     def transform(self, X):
         """Student embeddings of HD or LD windows, (n, d).
 

@@ -197,6 +197,7 @@ def plot_training_curves(history, terms: list[str] | None = None, *, axes=None):
     epochs = [row.get("epoch", i + 1) for i, row in enumerate(rows)]
     colours = {"": PALETTE[0], "teacher": PALETTE[0], "student": PALETTE[1]}
     for ax, term in zip(axes, terms, strict=True):
+        with_terms = ", with distillation" * (term == "loss" and "distil" in panels)
         for (part, who), key in panels[term].items():
             values = [float(row.get(key, np.nan)) for row in rows]
             few = len(rows) <= 30
@@ -208,7 +209,7 @@ def plot_training_curves(history, terms: list[str] | None = None, *, axes=None):
                 marker=("s" if part == "valid" or who == "student" else "o") * few,
                 markersize=3.5,
                 linewidth=1.6,
-                label=_label(part, who),
+                label=_label(part, who) + with_terms * (part == "train"),
             )
         ax.set_title(_NAMES.get(term, term.replace("_", " ")), fontsize=11)
         ax.set_xlabel("epoch")

@@ -33,7 +33,12 @@ def locate(channels, n: int | None = None) -> tuple[np.ndarray, list[str]]:
     if hasattr(channels, "node_channels"):
         channels = channels.node_channels()
     if isinstance(channels, np.ndarray) and channels.dtype.kind == "f":
-        positions = channels.reshape(-1, 3)
+        if channels.shape[1:] != (3,):
+            raise ValueError(
+                "channels must be names, chs_info entries or positions (N, 3) in "
+                f"metres, got an array of shape {channels.shape}"
+            )
+        positions = channels
         names = _names_of(positions)
     else:
         positions = electrode_positions(channels)

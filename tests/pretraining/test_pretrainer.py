@@ -343,7 +343,7 @@ def test_it_is_a_transformer_in_front_of_any_classifier():
     assert scores.shape == (2,) and scores.mean() > 0.5
 
 
-@pytest.mark.filterwarnings("ignore:pretraining uses no labels")
+@pytest.mark.filterwarnings("error:pretraining uses no labels")  # no pipeline without
 def test_a_grid_search_reaches_its_arguments():
     x, y = labelled()
     pipeline = make_pipeline(pretrainer(max_epochs=1), LogisticRegression())
