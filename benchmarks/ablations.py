@@ -76,6 +76,8 @@ FAMILIES = {
         "all (default)": "scratch",
         "second moments alone, no graph network": "second moments alone",
         "graph network alone, no second moments": "nodes alone",
+        "graph network alone, pretrained": "nodes alone pretrained",
+        "graph network alone, pretrained and distilled": "nodes alone both",
         "graph layers left out": "no graph layers",
     },
     "the paper's own setting, paper()": {

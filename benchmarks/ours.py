@@ -161,9 +161,12 @@ BANDS = tuple(
     Recipe(f"band {low:g}-{high:g} Hz", student={"f_min": low, "f_max": high})
     for low, high in ((4.0, 8.0), (8.0, 14.0), (14.0, 30.0))
 )
+NODES_ALONE = {"second_moments": False}
 PARTS = (
     Recipe("second moments alone", student={"readout": "NoNodes"}),
-    Recipe("nodes alone", student={"second_moments": False}),
+    Recipe("nodes alone", student=NODES_ALONE),
+    Recipe("nodes alone pretrained", pretrain=True, student=NODES_ALONE),
+    Recipe("nodes alone both", pretrain=True, distil=True, student=NODES_ALONE),
     Recipe("no graph layers", student={"depth": 0}),
 )
 ABLATIONS = (
