@@ -322,12 +322,18 @@ class ConvolutionEncoder(nn.Module):
 
 
 def _is_convolution(encoder: type[nn.Module]) -> bool:
-    """Whether it is of torch-geometric, or a message passing derived from there."""
+    """Whether it is of torch-geometric, or a message passing derived from there.
+
+    One that takes a ``depth`` is an encoder that passes messages.
+    """
     origin = "torch_geometric."
-    return encoder.__module__.startswith(origin) or any(
+    if encoder.__module__.startswith(origin):
+        return True
+    passes_messages = any(
         base.__name__ == "MessagePassing" and base.__module__.startswith(origin)
         for base in encoder.__mro__
     )
+    return passes_messages and "depth" not in inspect.signature(encoder).parameters
 
 
 def build_encoder(encoder: type[nn.Module], dim: int, **arguments) -> nn.Module:

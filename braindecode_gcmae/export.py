@@ -307,11 +307,11 @@ class StreamingClassifier:
                 f"step={step} s is shorter than a sample at {sfreq:g} Hz: decisions "
                 "cannot come more often than samples"
             )
-        band = getattr(align, "band", None)
-        if band is not None and not same_rate(align.sfreq, sfreq):
+        band, rate = getattr(align, "band", None), getattr(align, "sfreq", None)
+        # Of an alignment of one's own a rate may be unknown.
+        if band is not None and rate is not None and not same_rate(rate, sfreq):
             raise ValueError(
-                f"align takes its band at {align.sfreq:g} Hz, the stream runs at "
-                f"{sfreq:g} Hz"
+                f"align takes its band at {rate:g} Hz, the stream runs at {sfreq:g} Hz"
             )
         self.predict, self.step, self.sfreq = predict, step, float(sfreq)
         self.n_chans, self.n_times, self.align = n_chans, n_times, align
@@ -374,7 +374,7 @@ class StreamingClassifier:
                     window = np.full_like(window, np.nan)
                 # Also what the alignment knows nothing of.
                 lost = ~np.isfinite(window).all(-1)
-                if not self._looked and not lost.all():
+                if not self._looked and window[~lost].any():  # not zeros, as at first
                     check_scale(window[~lost].std(-1))
                     self._looked = True
                 try:

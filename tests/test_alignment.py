@@ -28,6 +28,7 @@ from braindecode_gcmae.alignment import (
 )
 from braindecode_gcmae.alignment.columns import SUBJECT_COLUMNS
 from braindecode_gcmae.alignment.signal import stored_steps
+from braindecode_gcmae.montage.recording import joined_epochs
 from tests.tiny import windowed
 
 SFREQ = 100.0
@@ -915,9 +916,8 @@ def test_what_a_split_makes_of_epochs_is_aligned_as_epochs():
     np.testing.assert_array_equal(out.get_data(copy=True), expected.get_data(copy=True))
     assert out.metadata["subject"].tolist() == expected.metadata["subject"].tolist()
     np.testing.assert_array_equal(out.events, expected.events)
-    twice = RecordingAlignment().transform(
-        [*split, *split]
-    )  # times that are not unique
+    # their times are not unique
+    twice = RecordingAlignment().transform([*split, *split])
     np.testing.assert_allclose(twice.get_data()[: len(rows)], out.get_data())
 
 
@@ -927,6 +927,25 @@ def test_a_list_of_single_windows_from_different_caps_is_aligned_item_by_item():
         warnings.simplefilter("ignore")  # too few windows
         out = RecordingAlignment().transform(several)
     assert [one.ch_names for one in out] == [one.ch_names for one in several]
+
+
+def unlike(window, what):
+    """The same window as of other Epochs."""
+    if what == "metadata":
+        window.metadata = pd.DataFrame({"subject": [1]})
+    elif what == "time":
+        window.shift_time(0.5)
+    else:  # the name of an event
+        window.events[:, 2] = 7
+        window.event_id = {"left": 7}
+    return window
+
+
+@pytest.mark.parametrize("what", ["metadata", "time", "event"])
+def test_single_windows_that_are_of_no_same_epochs_stay_a_list(what):
+    windows = make_epochs(recording(4))
+    several = [windows[0], unlike(windows[1], what)]
+    assert joined_epochs(several) is several
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

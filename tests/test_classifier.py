@@ -303,6 +303,18 @@ def test_windows_that_carry_positions_are_predicted_as_they_are():
     assert model.predict_proba(Placed()).shape == (len(X), 2)
 
 
+def test_a_data_set_without_labels_is_told_what_windows_are():
+    class Bare(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, i):
+            return torch.as_tensor(X[i])
+
+    with pytest.raises(ValueError, match="expected windows of shape"):
+        classifier(student(), cls=GCMAEClassifier).fit(Bare(), Y)
+
+
 # ----------------------------------------------------- what is lost, what is no EEG
 @pytest.mark.parametrize("lost", [0.0, np.nan])
 def test_lost_windows_are_predicted_whatever_they_are_given_as(lost):

@@ -345,7 +345,8 @@ def test_what_the_alignment_has_not_seen_is_missing_in_whole_windows_too():
 def test_a_file_that_is_given_volts_says_so_once(file):
     volts = 1e-6 * recording(2 * N_TIMES)
     stream = StreamingClassifier(file)
-    assert stream.push(np.full_like(volts, np.nan)[:, :N_TIMES])  # nothing to see
+    for nothing in (np.nan, 0):  # as amplifiers begin
+        assert stream.push(np.full_like(volts, nothing)[:, :N_TIMES])
     with pytest.warns(UserWarning, match="are they in volts") as caught:
         stream.push(volts)
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -354,6 +355,26 @@ def test_a_file_that_is_given_volts_says_so_once(file):
         stream.push(volts)
         StreamingClassifier(file, align=StreamingAlignment()).push(volts)
         StreamingClassifier(file).push(recording(N_TIMES))
+
+
+class Scaled:
+    """An alignment of one's own, which knows of no rate."""
+
+    band = (8, 30)
+    has_seen = True
+
+    def update(self, window):
+        return self
+
+    def transform(self, window):
+        return 2 * window
+
+
+def test_an_alignment_of_ones_own_needs_no_rate():
+    stream = StreamingClassifier(
+        guess, step=1.0, n_chans=3, n_times=50, sfreq=50, align=Scaled()
+    )
+    assert len(stream.push(np.ones((3, 100)))) == 2
 
 
 def test_a_prediction_that_fails_loses_no_sample():

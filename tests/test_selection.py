@@ -513,6 +513,17 @@ def test_looking_leaves_the_mode_of_every_part_as_it_was(windows):
     assert [module.training for module in model.modules()] == modes
 
 
+class Louder(Subset):
+    """A part that changes what it is a part of."""
+
+    def __getitem__(self, i):
+        x, *told = super().__getitem__(i)
+        return 2 * x, *told
+
+    def __getitems__(self, indices):
+        return list(map(self.__getitem__, indices))
+
+
 def test_channels_of_a_dataset_are_taken_by_name(model, windows):
     def dataset(order, bads=()):
         names = [NAMES[row] for row in order]
@@ -524,5 +535,8 @@ def test_channels_of_a_dataset_are_taken_by_name(model, windows):
     np.testing.assert_allclose(turned, plain, rtol=1e-5)
     fold = Subset(dataset(order), range(len(windows)))
     np.testing.assert_array_equal(occlusion_importance(model, fold), turned)
+    louder = occlusion_importance(model, Louder(dataset(order), range(len(windows))))
+    twice = occlusion_importance(model, 2 * windows)
+    np.testing.assert_allclose(louder, twice, rtol=1e-4)
     lost = occlusion_importance(model, dataset(order, bads=["Cz"]))
     assert lost[NAMES.index("Cz")] == 0 and np.delete(lost, NAMES.index("Cz")).any()

@@ -57,7 +57,7 @@ def check_seen(x, model: nn.Module) -> None:
     item = first_item(x) if is_dataset else ()
     if isinstance(x, np.ndarray | Tensor | mne.BaseEpochs):
         x = x[:: max(1, len(x) // 256)]  # as many as are looked at
-    elif not item or isinstance(item[0], dict):
+    elif not is_dataset or isinstance(item[0], dict):
         return
     windows = UnlabelledWindows(x)
     if len(item) > 3:  # positions come with the windows

@@ -56,7 +56,7 @@ def load_model(where: str | Path, *given) -> nn.Module:
 def _class_named(name: str, own: dict[str, type]) -> type:
     models = [c for c in own.values() if hasattr(c, "from_pretrained")]
     found = {**{c.__name__: c for c in models}, **_CLASSES}
-    if name not in found:
+    if not isinstance(name, str) or name not in found:
         raise CheckpointError(
             f"a {name!r:.60} is no model of this package: hand over the model itself "
             "instead of a folder"

@@ -58,9 +58,10 @@ def fetch_hbn(
     ImportError
         If eegdash is not installed.
     ValueError
-        If the release is unknown.
+        If the release is unknown, or no file can be read; others are left out with a
+        warning.
     FileNotFoundError
-        If nothing fits. Files that cannot be read are left out, with a warning.
+        If nothing fits.
 
     References
     ----------

@@ -309,7 +309,9 @@ def read_hbn(
     Raises
     ------
     FileNotFoundError
-        If nothing fits. Files that cannot be read are left out, with a warning.
+        If nothing fits.
+    ValueError
+        If no file can be read; others are left out with a warning.
 
     References
     ----------

@@ -104,14 +104,10 @@ class ElectrodeGraphModel(HubModel):
 
     def _make_plain(self) -> None:
         """Have a configuration hold all arguments: numpy's would be left out of it."""
-        given, told = self._braindecode_init_kwargs, self._hub_mixin_config or {}
-        own = inspect.signature(type(self)).parameters
+        given = self._braindecode_init_kwargs
         for name, value in given.items():
             if name != "chs_info":  # braindecode writes these by itself
                 given[name] = plain(value)
-                # A derived class may set some of our arguments by itself.
-                if not isinstance(value, type) and name in own:
-                    told[name] = given[name]
         for name in ("_n_outputs", "_n_chans", "_n_times"):
             setattr(self, name, plain(getattr(self, name)))
 

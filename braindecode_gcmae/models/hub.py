@@ -9,6 +9,7 @@ from huggingface_hub import ModelHubMixin
 
 from ..montage import name_of
 from ..montage.head import draw_montage
+from .arguments import plain
 from .checkpoint import CheckpointError
 
 __all__ = [
@@ -94,6 +95,11 @@ class HubModel:
             ours = {"docs_url": "", "paper_url": PAPER, "model_card_template": CARD}
             kwargs = {**ours, **kwargs}
         super().__init_subclass__(**kwargs)
+
+    def __new__(cls, *args, **kwargs):
+        """A model whose configuration has numpy's arguments, too: of plain ones."""
+        told = {name: plain(value) for name, value in kwargs.items()}
+        return super().__new__(cls, *map(plain, args), **told)
 
     def generate_model_card(self, *args, metrics=None, repo_id=None, **kwargs):
         """The README.md of a checkpoint.

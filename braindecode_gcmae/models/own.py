@@ -40,7 +40,7 @@ def _within(item) -> list:
         return [item.module, item.get_params_for("module")]
     if isinstance(item, type) and issubclass(item, nn.Module):
         arguments = inspect.signature(item).parameters.values()
-        return [a.default for a in arguments if isinstance(a.default, type)]
+        return [a.default for a in arguments if a.default is not a.empty]
     return []
 
 

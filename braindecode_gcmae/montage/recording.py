@@ -69,8 +69,11 @@ def joined_epochs(x):
     """
     if not isinstance(x, list) or not all(isinstance(e, mne.BaseEpochs) for e in x):
         return x
-    kinds = {(*e.ch_names, *e.info["bads"], e.info["sfreq"], len(e.times)) for e in x}
-    if len(kinds) != 1 or any(len(e.events) != 1 for e in x):
+    if len(set(map(_kind, x))) != 1 or any(len(e.events) != 1 for e in x):
+        return x
+    called = sorted({pair for window in x for pair in window.event_id.items()})
+    event_id = dict(called)
+    if len(event_id) < len(called):  # a name that means several events
         return x
     import pandas as pd
 
@@ -86,9 +89,16 @@ def joined_epochs(x):
         x[0].info,
         events=events,
         tmin=x[0].tmin,
-        event_id={name: code for e in x for name, code in e.event_id.items()},
+        event_id=event_id,
         metadata=pd.concat([e.metadata for e in x]) if told else None,
         proj=False,
         on_missing="ignore",
         verbose="error",
     )
+
+
+def _kind(epochs) -> tuple:
+    """What is alike in windows of the same Epochs."""
+    info, told = epochs.info, epochs.metadata is not None
+    when = info["sfreq"], epochs.tmin, len(epochs.times), told
+    return *info["ch_names"], *info["bads"], *when

@@ -172,8 +172,13 @@ def nodes_to_mask(windows, model, masked) -> tuple[list[int], np.ndarray]:
         positions = model.network.positions.cpu().numpy()
     else:
         positions = windows.one_cap().positions
-    rows = np.asarray(masked)
+    rows = np.asarray(list(masked))
     if rows.dtype.kind == "b":
+        if len(rows) != len(positions):
+            raise ValueError(
+                f"a mask needs one value for each of {len(positions)} electrodes, got "
+                f"{len(rows)}"
+            )
         rows = np.flatnonzero(rows)
     if rows.dtype.kind in "iu" or not rows.size:
         return rows.tolist(), positions

@@ -168,19 +168,25 @@ def _from_dataset(windows, row: int, model: nn.Module) -> tuple:
 
     In the order of a model's channels if they have names.
     """
-    if isinstance(windows, Subset):
-        return _from_dataset(windows.dataset, int(windows.indices[row]), model)
-    for part in getattr(windows, "datasets", ()):
-        if row < len(part):
-            return _from_dataset(part, row, model)
-        row -= len(part)
-    x, info = np.array(windows[row][0], dtype=np.float32), recording_info(windows)
+    x, part = np.array(windows[row][0], dtype=np.float32), _recording(windows, row)
+    info = recording_info(part)
     if info is None:
         return x, np.zeros(len(x), dtype=bool)
     bad = marked_bad(info, info["ch_names"])
     x[bad] = np.nan
-    picks = _picks(info, recording_rate(windows), model)
+    picks = _picks(info, recording_rate(part), model)
     return x[picks], bad[picks]
+
+
+def _recording(windows, row: int):
+    """The data set in others that holds a window."""
+    if isinstance(windows, Subset):
+        return _recording(windows.dataset, int(windows.indices[row]))
+    for part in getattr(windows, "datasets", ()):
+        if row < len(part):
+            return _recording(part, row)
+        row -= len(part)
+    return windows
 
 
 def _picks(info: mne.Info, sfreq: float, model: nn.Module) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Parts and models of one's own are found again in what was handed over."""
 
+import json
+
 import pytest
 import torch
 from interrupted_runs import same
@@ -26,8 +28,10 @@ from braindecode_gcmae import (
     StartFrom,
     TopologyDistillation,
 )
+from braindecode_gcmae.callbacks.states import load_model
 from braindecode_gcmae.encoders import ChebyshevEncoder
 from braindecode_gcmae.models import CheckpointError, MeanReadout
+from braindecode_gcmae.models.own import classes_within
 
 pytestmark = pytest.mark.filterwarnings("ignore:some windows have no subject")
 
@@ -135,3 +139,18 @@ def test_a_folder_of_ones_own_model_is_refused_with_what_to_do(tmp_path):
     net = classifier(callbacks=[("distil", TopologyDistillation(tmp_path))])
     with pytest.raises(CheckpointError, match="'OwnTeacher'.*hand over the model"):
         fit(net)
+
+
+def test_a_configuration_that_names_no_model_is_damaged(tmp_path):
+    student().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "architecture": ["GCMAEStudent"]}))
+    with pytest.raises(CheckpointError, match="no model of this package"):
+        load_model(tmp_path)
+
+
+def test_known_classes_are_those_that_were_handed_over_and_their_defaults():
+    found = classes_within(OwnTeacher, OWN).values()
+    assert {OwnTeacher, OwnEncoder, OwnReadout} < set(found)
+    assert all(issubclass(cls, torch.nn.Module) for cls in found)

@@ -12,6 +12,7 @@ from torch_geometric.nn import (
     GCNConv,
     GINConv,
     GraphConv,
+    MessagePassing,
     SAGEConv,
     TAGConv,
     TransformerConv,
@@ -219,6 +220,24 @@ def test_a_class_derived_from_a_convolution_is_wrapped_as_one():
     exists = torch.ones(2, 5, dtype=torch.bool)
     out = encoder(torch.randn(2, 5, 8), graphs(2, 5).float(), exists)
     assert out.shape == (2, 5, 8)
+
+
+class Whole(MessagePassing):
+    """An encoder of one's own, of the arguments that encoders have."""
+
+    def __init__(self, dim, depth, n_heads, order, activation, drop_prob):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(dim, dim) for _ in range(depth)])
+
+    def forward(self, h, adjacency, exists):
+        for layer in self.layers:
+            h = layer(adjacency @ h)
+        return h * exists.unsqueeze(-1)
+
+
+def test_an_encoder_that_passes_messages_is_no_convolution():
+    arguments = {"n_heads": 1, "order": 3, "activation": nn.ELU, "drop_prob": 0.0}
+    assert type(build_encoder(Whole, 8, depth=2, **arguments)) is Whole
 
 
 @pytest.mark.parametrize("convolution", [GINConv, GatedGraphConv])

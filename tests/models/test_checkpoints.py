@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from model_helpers import (
@@ -252,7 +253,7 @@ class HandingOn(OwnStudent):
 
 @pytest.mark.parametrize("cls", [OwnStudent, HandingOn])
 def test_a_model_derived_from_ours_comes_back_with_its_own_arguments(cls, tmp_path):
-    model = cls(n_outputs=3, n_times=N_TIMES, gain=2.0).eval()
+    model = cls(n_outputs=np.int64(3), n_times=np.int64(N_TIMES), gain=2.0).eval()
     model.save_pretrained(tmp_path)
     again = cls.from_pretrained(tmp_path)
     assert again.gain == 2.0 and again.get_config() == model.get_config()

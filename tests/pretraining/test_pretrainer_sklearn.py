@@ -23,8 +23,11 @@ def test_reconstruct_hides_what_it_is_asked_to_hide():
     again = net.reconstruct(other, [NAMES.index("Cz"), NAMES.index("Pz")])
     np.testing.assert_array_equal(made.reconstruction, again.reconstruction)
     assert not np.array_equal(made.target, again.target)
-    for mask in (made.masked, made.masked.tolist()):
+    rows = np.flatnonzero(made.masked)
+    for mask in (made.masked, made.masked.tolist(), set(rows), rows.astype(object)):
         np.testing.assert_array_equal(net.reconstruct(x, mask).masked, made.masked)
+    with pytest.raises(ValueError, match=f"each of {len(NAMES)} electrodes, got 2"):
+        net.reconstruct(x, [True, False])
 
 
 def test_set_params_on_a_fitted_net_takes_effect_at_the_next_fit():
