@@ -18,6 +18,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import _safe_indexing
+from skorch.helper import SliceDataset
+from torch.utils.data import Subset
 
 from braindecode_gcmae.alignment import (
     RecordingAlignment,
@@ -901,6 +903,17 @@ def test_a_list_of_datasets_is_aligned_item_by_item():
         np.testing.assert_array_equal(
             _all(one), _all(RecordingAlignment().transform(dataset))
         )
+
+
+def test_parts_of_a_dataset_do_not_pass_for_one_recording():
+    dataset = raw_windows(recording(46, n_chans=5), ["Fp1", "Fz", "C3", "Cz", "Pz"])
+    whole, half = SliceDataset(dataset), Subset(dataset, range(6))
+    for part in (whole, half):
+        with pytest.raises(TypeError, match=f"a {type(part).__name__} does not tell"):
+            RecordingAlignment().transform(part)
+    out = RecordingAlignment().transform(whole, groups=np.repeat([1, 2], 6))
+    expected = RecordingAlignment().transform(np.asarray(whole)[:6])
+    np.testing.assert_array_equal(out[:6], expected)
 
 
 def test_what_a_split_makes_of_epochs_is_aligned_as_epochs():

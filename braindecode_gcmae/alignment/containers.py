@@ -5,6 +5,8 @@ import warnings
 
 import mne
 import numpy as np
+from skorch.helper import SliceDataset
+from torch.utils.data import Subset
 
 from braindecode_gcmae.alignment.columns import subject_column
 from braindecode_gcmae.montage.recording import (
@@ -18,6 +20,7 @@ __all__ = [
     "map_dataset",
     "map_epochs",
     "recording_columns",
+    "refuse_parts",
     "refuse_uncut",
     "split_recordings",
 ]
@@ -49,6 +52,15 @@ def refuse_uncut(x):
         raise TypeError(
             f"windows are needed, a {type(x).__name__} is none: cut it, e.g. with "
             "mne.make_fixed_length_epochs(raw, duration=2.0)"
+        )
+
+
+def refuse_parts(x, groups):
+    """Refuse a part of a dataset: which of its windows are one recording is lost."""
+    if isinstance(x, Subset) or (isinstance(x, SliceDataset) and groups is None):
+        raise TypeError(
+            f"a {type(x).__name__} does not tell whose windows it has: align the "
+            "dataset before it is split, or give an array and groups="
         )
 
 

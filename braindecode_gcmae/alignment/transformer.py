@@ -12,6 +12,7 @@ from braindecode_gcmae.alignment.containers import (
     map_dataset,
     map_epochs,
     recording_columns,
+    refuse_parts,
     refuse_uncut,
     split_recordings,
 )
@@ -199,6 +200,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         if isinstance(X, mne.BaseEpochs):
             return self._epochs(X, groups)
         refuse_uncut(X)
+        refuse_parts(X, groups)
         if hasattr(X, "datasets") and hasattr(X, "description"):
             _no_groups(groups, "a braindecode dataset has them in its descriptions")
             return self._dataset(X)
