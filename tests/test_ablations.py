@@ -1,8 +1,11 @@
 """The table of ablations names methods that exist, and pairs like with like."""
 
 import pytest
+import torch
 
 from benchmarks import ablations, methods, tables
+from benchmarks.ours import model_arguments
+from braindecode_gcmae import GCMAEStudent
 
 
 def rows(method, score, seeds=(0,), people=range(6)):
@@ -60,3 +63,16 @@ def test_the_table_says_how_many_people_it_is_about():
     assert "motor-8, few labels, 6 people" in text
     assert "| GTD | 55.5 |" in text
     assert tables.summarise(own["distil GTD"])["mean"] == pytest.approx(0.555)
+
+
+def test_without_its_graph_network_a_student_is_its_head_on_second_moments():
+    given = methods.METHODS["second moments alone"].settings["student"]
+    signal = {"n_outputs": 2, "ch_names": ["C3", "Cz", "C4"], "sfreq": 80}
+    model = GCMAEStudent(**signal, n_times=160, **model_arguments(given)).eval()
+    x = 10 * torch.randn(2, 3, 160)
+    network = model.network
+    moments = network.moments(*(network.graph_of(x)[i] for i in (0, 3)))
+    torch.testing.assert_close(model(x), model.final_layer(moments))
+    model(x).sum().backward()
+    learns = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert learns == {"final_layer.weight", "final_layer.bias"}
