@@ -83,12 +83,23 @@ def test_chebyshev_convolution_by_hand():
     torch.testing.assert_close(layer(x, swap), expected)
 
 
-def test_one_laplacian_serves_all_windows():
-    layer = ChebyshevConvolution(4, 3).double()
-    x, laplacian = torch.randn(3, 5, 4).double(), scaled_laplacian(graphs(5))
-    torch.testing.assert_close(
-        layer(x, laplacian), layer(x, laplacian.expand(3, 5, 5)), rtol=0, atol=1e-12
-    )
+@pytest.mark.parametrize("order", [1, 2, 7])
+@pytest.mark.parametrize("bias", [True, False])
+def test_one_laplacian_serves_all_windows(order, bias):
+    layer = ChebyshevConvolution(4, 3, order, bias).double()
+    x = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True)
+    laplacian = scaled_laplacian(graphs(5)).requires_grad_()
+    sources = [x, laplacian, *layer.parameters()]
+
+    def value_and_gradients(laplacians):
+        value = layer(x, laplacians)
+        loss = value.square().sum()
+        gradients = torch.autograd.grad(loss, sources, materialize_grads=True)
+        return value, *gradients
+
+    shared = value_and_gradients(laplacian)
+    apart = value_and_gradients(laplacian.expand(3, 5, 5))
+    torch.testing.assert_close(shared, apart, rtol=1e-12, atol=1e-12)
 
 
 def test_chebyshev_weights_start_as_xavier_per_polynomial():
