@@ -16,8 +16,8 @@ from benchmarks.cells import read_rows
 
 log = logging.getLogger("benchmarks")
 N_RESAMPLES = 10_000
-# Scores are stored with six digits: means over people that are equal as shares of windows
-# differ by up to this, and an equal one is as extreme as what was observed.
+# Scores are stored with six digits: means over people that are equal as shares of
+# windows differ by up to this, and an equal one is as extreme as what was observed.
 TIE = 2e-6
 
 

@@ -360,6 +360,14 @@ def test_figures_come_from_the_rows_alone(tmp_path):
     assert [n for n, _ in curves["both"]] == [8, 64]
 
 
+def test_of_a_method_in_two_files_the_one_with_more_rows_counts(tmp_path):
+    few, more = tmp_path / "a.csv", tmp_path / "b.csv"
+    cells.append_rows(few, fake_rows(n_seeds=1))
+    cells.append_rows(more, fake_rows(n_seeds=2))
+    for files in ((few, more), (more, few)):
+        assert {row["seed"] for row in figures.most_of_each(files)} == {"0", "1"}
+
+
 def test_every_named_method_exists_and_peers_share_one_budget():
     budget = cells.Budget()
     for study in run.STUDIES.values():
