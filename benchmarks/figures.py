@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.figures results/main.csv results/laptop.csv --out results``
 
-A method that stands under the same condition in several of them is that of the last.
+A method that stands under the same condition in several of them is that of the file
+with most rows of it, of equals the last.
 """
 
 from __future__ import annotations
@@ -34,13 +35,18 @@ NAMES = {
 OURS = {"scratch", "pretrained", "distilled", "both", "teacher", "teacher scratch"}
 
 
-def last_of_each(files):
-    """Rows of several CSVs, each method under each condition from the last with it."""
+def most_of_each(files):
+    """Rows of several CSVs, each method under each condition from the one with most.
+
+    Of equally many the last counts.
+    """
     found = {}
     for file in files:
         rows = one_device(latest_code(read_rows(file)))
         for place, methods in conditions(rows).items():
-            found.setdefault(place, {}).update(methods)
+            known = found.setdefault(place, {})
+            more = {n: r for n, r in methods.items() if len(r) >= len(known.get(n, ()))}
+            known.update(more)
     return [
         row for methods in found.values() for own in methods.values() for row in own
     ]
@@ -171,7 +177,7 @@ def main(argv=None):
     import matplotlib
 
     matplotlib.use("Agg")
-    rows, folder = last_of_each(args.csv), Path(args.out)
+    rows, folder = most_of_each(args.csv), Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     stem = Path(args.csv[-1]).stem
     for (task, electrodes, regime), methods in conditions(one_setting(rows)).items():

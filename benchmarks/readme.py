@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import missing, starts, terms
 from benchmarks.demonstration import report
-from benchmarks.figures import last_of_each
+from benchmarks.figures import most_of_each
 from benchmarks.protocol import TASKS
 from benchmarks.rows import RESULTS, line, read
 from benchmarks.tables import bootstrap_interval, compare, conditions, whole
@@ -69,12 +69,12 @@ def methods(names, studies, places):
     names : dict
         Label to method.
     studies : sequence of str
-        CSVs; a method that stands in several of them is that of the last.
+        CSVs; a method that stands in several of them is that of the one with most rows.
     places : dict
         Title to (task, electrodes, regime).
     """
     files = [RESULTS / f"{name}.csv" for name in studies]
-    rows = conditions(last_of_each(files))
+    rows = conditions(most_of_each(files))
     tables = [whole(rows.get(p, {}), TASKS[p[0]].metric) for p in places.values()]
     head = ["method"]
     for title, table, place in zip(places, tables, places.values(), strict=True):
@@ -119,7 +119,6 @@ def laptop_table():
 
 def many_table():
     """All 16 training people with labels."""
-    # The main study last: it has more seeds of the students that both have.
     return methods(ALL, ("laptop", "main"), MANY)
 
 

@@ -26,7 +26,7 @@ from benchmarks.methods import METHODS
 from benchmarks.ours import code_digest
 from benchmarks.protocol import N_FOLDS
 from benchmarks.rows import RESULTS, append, description, grouped, line, read_cells
-from benchmarks.tables import bootstrap_interval
+from benchmarks.tables import TIE, bootstrap_interval
 
 log = logging.getLogger("benchmarks")
 COLUMNS = (
@@ -187,7 +187,7 @@ def told_apart(rows, *place):
         gap = np.array([first[person] - second[person] for person in sorted(first)])
         low, high = bootstrap_interval(gap)
         n_pairs += 1
-        n_apart += low > 0 or high < 0
+        n_apart += low > TIE or high < -TIE
     return n_apart, n_pairs
 
 

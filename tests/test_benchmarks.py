@@ -253,9 +253,22 @@ def test_sign_flips_are_exact_for_few_people():
 
 def test_sampled_sign_flips_approach_the_exact_ones():
     d = np.random.default_rng(1).normal(0.3, 1.0, 16)
-    bits = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
-    exact = np.mean(np.abs((1 - 2 * bits) @ d / 16) >= abs(d.mean()) - 1e-12)
-    assert tables.sign_flip_test(d) == pytest.approx(exact, abs=0.02)
+    exact = tables.sign_flip_test(d)
+    sampled = tables.sign_flip_test(np.concatenate([d, np.zeros(5)]))
+    assert sampled == pytest.approx(exact, abs=0.02)
+
+
+def test_sign_flips_count_ties_that_six_digits_pulled_apart():
+    right = np.random.default_rng(0).integers(10, 30, (2, 20))
+    shares = right / 45
+    stored = np.round(shares, 6)
+    whole = right[0] - right[1]  # integers: ties are ties
+    sums = np.zeros(1, int)
+    for value in whole:
+        sums = np.concatenate([sums + value, sums - value])
+    exact = (np.abs(sums) >= abs(whole.sum())).mean()
+    assert tables.sign_flip_test(stored[0] - stored[1]) == exact
+    assert tables.sign_flip_test(shares[0] - shares[1]) == exact
 
 
 def test_auroc_agrees_with_scikit_learn():
@@ -345,6 +358,14 @@ def test_figures_come_from_the_rows_alone(tmp_path):
     ]
     curves = figures.density_curves(fake_rows())
     assert [n for n, _ in curves["both"]] == [8, 64]
+
+
+def test_of_a_method_in_two_files_the_one_with_more_rows_counts(tmp_path):
+    few, more = tmp_path / "a.csv", tmp_path / "b.csv"
+    cells.append_rows(few, fake_rows(n_seeds=1))
+    cells.append_rows(more, fake_rows(n_seeds=2))
+    for files in ((few, more), (more, few)):
+        assert {row["seed"] for row in figures.most_of_each(files)} == {"0", "1"}
 
 
 def test_every_named_method_exists_and_peers_share_one_budget():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rows import read, write
-from benchmarks.tables import sign_flip_test
+from benchmarks.tables import TIE, sign_flip_test
 
 COLUMNS = (
     "data config seed method n_electrodes n_parameters person score agreement "
@@ -118,7 +118,7 @@ def paired(rows, candidate=CANDIDATE, reference=REFERENCE):
     people = sorted(ours.keys() & theirs.keys())
     difference = np.array([ours[p] - theirs[p] for p in people])
     mean, low, high = (100 * value for value in interval(difference))
-    better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+    better, worse = int((difference > TIE).sum()), int((difference < -TIE).sum())
     return (
         f"{candidate} minus {reference}, paired over {len(people)} people: "
         f"{mean:+.1f} points, 95 % CI {low:+.1f} to {high:+.1f} "
