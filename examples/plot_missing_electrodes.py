@@ -67,8 +67,8 @@ print("the same answers, bit for bit:", bool(same.all()))
 # ---------------------
 # The same electrodes, in random order, are marked as missing (NaN) or left flat
 # (zeros), as by a reader that does not check contacts. Each point is the mean over five
-# orders and six unseen people. Marking counts: with flat zeros most of the lead over chance
-# is lost at two electrodes. ``electrode_dropout`` makes no clear difference here.
+# orders and six unseen people. Marking counts: with flat zeros most of the lead over
+# chance is lost at two electrodes. ``electrode_dropout`` makes no clear difference.
 
 counts = [0, 2, 4, 6, 8, 10, 12]
 curves = {}
