@@ -23,11 +23,11 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
 
     .. rubric:: From a window to a class
 
-    Fourier coefficients of the window; log powers after learned temporal filters and
-    signed graph filters; electrode graph; attention over electrodes with the graph as
-    a bias; pooling by position, the correlations between electrodes beside the nodes;
-    ``final_layer``. No weight depends on the number of channels or samples, none on the
-    sampling rate.
+    The window's Fourier coefficients pass learned temporal filters and signed graph
+    filters; log powers are the node features. Attention over electrodes, with the
+    electrode graph as a bias, makes node embeddings, which are pooled by position.
+    ``final_layer`` reads these and the correlations between electrodes. No weight
+    depends on the number of channels or samples, none on the sampling rate.
 
     Parameters
     ----------
