@@ -331,7 +331,7 @@ def figure(rows, path):
                 color=colours[i],
                 label=name,
             )
-        ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
+        ax.axhline(50, color="0.6", linestyle=":", linewidth=1, label="chance")
         own = [row for row in rows if row["data"] == data]
         counts = [len({row[column] for row in own}) for column in ("person", "seed")]
         title = "{}, {} ({} people, {} seed{})"
@@ -342,7 +342,7 @@ def figure(rows, path):
         ax.set_xlabel("failed electrodes of 16", fontsize=9)
     fig.supylabel("right on unseen people (%)", fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     fig.savefig(path, dpi=130)
     plt.close(fig)
 

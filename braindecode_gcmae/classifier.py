@@ -21,11 +21,11 @@ __all__ = ["GCMAEClassifier"]
 
 
 class GCMAEClassifier(EEGClassifier):
-    """An ``EEGClassifier`` whose metadata goes to the callbacks.
+    """An ``EEGClassifier`` whose ``fit`` also takes whose the windows are.
 
-    skorch hands further arguments of ``fit`` to the module's ``forward``. Here they are
-    kept for :class:`~braindecode_gcmae.GCMAEPretraining`, which takes subjects from
-    them and pretrains on the unlabelled windows, too. All parameters are those of
+    And windows of the person to be tested, without labels. Both are kept for
+    :class:`~braindecode_gcmae.GCMAEPretraining` (a plain net would hand them to the
+    module's ``forward``). All parameters are those of
     :class:`braindecode.EEGClassifier`.
 
     With MOABB's ``CrossSubjectMode``, or any router of scikit-learn, ask for them by

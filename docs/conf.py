@@ -1,5 +1,6 @@
 """Configuration of the documentation, built by ``make docs``."""
 
+import inspect
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 os.environ.setdefault("DOCSTRING_INHERITANCE_ENABLE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("MOABB_DOWNLOAD_PROVIDER", "upstream")
+
+from sphinx.util.inspect import stringify_signature  # noqa: E402
 
 from braindecode_gcmae import __version__  # noqa: E402
 
@@ -97,3 +100,16 @@ intersphinx_mapping = {
     if found
 }
 intersphinx_timeout = 10
+
+
+def show_arguments_of_models(app, what, name, obj, options, signature, returned):
+    """Autodoc finds the Hub's ``__new__(*args, **kwargs)`` before ``__init__``."""
+    if what == "class" and signature == "(*args, **kwargs)":
+        own = inspect.signature(obj)
+        return stringify_signature(own, show_annotation=False), returned
+    return None
+
+
+def setup(app):
+    """Connect to Sphinx."""
+    app.connect("autodoc-process-signature", show_arguments_of_models)

@@ -42,7 +42,7 @@ train, test = subject <= 12, subject > 12
 # %%
 # The teacher
 # -----------
-# An ordinary classifier. In earnest it starts from pretrained weights.
+# An ordinary classifier. In real use it starts from pretrained weights.
 
 signal = {
     "module__chs_info": recordings.chs_info,
@@ -83,8 +83,8 @@ for name, callbacks in {
 # On unseen people
 # ----------------
 # The students get the windows of their eight electrodes and nothing else. With eight
-# people of 24 windows each, what lies between them is within the noise: the tables of
-# the documentation have more people and several seeds.
+# people of 24 windows each, the difference between the students is within the noise:
+# the tables of the documentation have more people and several seeds.
 
 correct = {
     name: net.predict(X[test][:, kept]) == y[test] for name, net in students.items()
@@ -104,13 +104,14 @@ ax.plot(table.mean(1), "D", color="#0072B2", markersize=9, label="mean")
 ax.axhline(50, color="0.3", linestyle=":", label="chance")
 ax.set_xticks(range(len(correct)), correct)
 ax.set_xlim(-0.4, len(correct) - 0.6)
-ax.set_ylabel("right (%), one line a person")
+ax.set_ylabel("accuracy (%), a line per person")
 ax.legend(frameon=False)
 
 # %%
 # Student and teacher graph
 # -------------------------
-# Which pairs of its electrodes the teacher links, directly or through electrodes that
-# the student lacks, and which of these the distilled student links too.
+# Left: the pairs of the student's electrodes that the teacher links, directly or
+# through electrodes that the student lacks. Middle: as many of the student's strongest
+# edges. Right: where the two agree, which is in a part of the pairs after so few steps.
 
 plot_topology_gap(students["distilled"], teacher, X[train][:64])

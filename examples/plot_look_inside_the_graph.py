@@ -55,11 +55,13 @@ print(f"right on two unseen people: {100 * teacher.score(X[~train], y[~train]):.
 # Its graph and the truth
 # -----------------------
 # Left: the strongest edges of the learned graph, the mean over the windows of the
-# unseen people, as many as there are true ones. Right: the pairs of electrodes that lie
-# over coupled sources.
+# unseen people, as many as there are true ones: most of them join neighbours. Right:
+# the pairs of electrodes that lie over coupled sources.
 
 true = recordings.topology()
-fig, axes = plt.subplots(1, 2, figsize=(12, 5.4), layout="constrained")
+fig, axes = plt.subplots(
+    1, 2, figsize=(12, 5), width_ratios=[1.2, 1], layout="constrained"
+)
 n_true = int(np.triu(true, 1).sum())
 plot_electrode_graph(teacher, windows=X[~train], top_k=n_true, ax=axes[0])
 plot_electrode_graph(true.astype(float), recordings.chs_info, ax=axes[1])

@@ -103,19 +103,11 @@ print(results.groupby("pipeline")["score"].agg(["mean", "std"]).round(3))
 # tell the three apart: read it as a demonstration of the plumbing.
 
 fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-sns.stripplot(
-    results, x="pipeline", y="score", hue="subject", ax=ax, palette="colorblind"
-)
-sns.pointplot(
-    results,
-    x="pipeline",
-    y="score",
-    ax=ax,
-    color="0.3",
-    linestyle="none",
-    errorbar=None,
-)
+shown = {"x": "pipeline", "y": "score", "order": list(pipelines), "ax": ax}
+sns.stripplot(results, hue="subject", palette="colorblind", **shown)
+sns.pointplot(results, color="0.3", linestyle="none", errorbar=None, **shown)
 ax.axhline(0.5, color="0.3", linestyle=":")
-ax.set(xlabel="", ylabel="ROC AUC, unseen person", ylim=(0.3, 1.02))
+ax.text(0.99, 0.51, "chance", ha="right", transform=ax.get_yaxis_transform())
+ax.set(xlabel="", ylabel="ROC AUC, unseen person\n(large: mean)", ylim=(0.2, 1.02))
 place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False}
 sns.move_legend(ax, title="person", **place)

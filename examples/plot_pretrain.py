@@ -10,10 +10,10 @@ apart from those of other people. Monitors watch while it happens.
 # %%
 # Recordings
 # ----------
-# Eight simulated people. The labels are used by nothing but the probe, which asks the
-# nearest neighbours of an embedding which hand was imagined. (The other examples align
-# each recording first. Alignment makes electrodes uncorrelated, so that little is left
-# to reconstruct one from the others by: here the recordings stay as they are.)
+# Eight simulated people. Only the probe uses labels: it asks the nearest neighbours of
+# an embedding which hand was imagined. (The other examples align each recording first.
+# Alignment makes electrodes uncorrelated, which leaves little to reconstruct one from
+# the others by: here the recordings stay as they are.)
 
 from braindecode_gcmae import (
     CollapseMonitor,
@@ -72,6 +72,8 @@ plot_training_curves(
 # Masked electrodes
 # -----------------
 # Three electrodes of the unseen people are hidden and reconstructed from the others.
+# The heads show one window before and after. On the right, how the reconstruction
+# follows the truth over all windows (1 is perfect): little, after eight epochs.
 
 rebuilt = pretrainer.reconstruct(X[~probed], ["C3", "C4", "Pz"])
 plot_reconstruction(rebuilt, recordings.ch_names, window=0)

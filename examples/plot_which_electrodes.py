@@ -74,7 +74,9 @@ plot_electrode_graph(
 # The same student with the teacher's choice, and with as many electrodes drawn at
 # random (three draws), on six unseen people. Bands are the standard error over people.
 # The simulated sources lie under the motor strip: four well-chosen electrodes do as
-# well as sixteen, two do not.
+# well as sixteen, two do not. On PhysioNet, with a teacher of ten people, the choice
+# was not clearly better than random sets (``benchmarks/results/which_electrodes.md``):
+# see how good your teacher is before you trust its choice.
 
 rng = np.random.default_rng(0)
 people, rows = np.unique(subject[test]), []

@@ -63,22 +63,25 @@ class ChannelMap:
 
 
 class RecordingAlignment(TransformerMixin, BaseEstimator):
-    r"""Re-centre each recording without labels, as a step before the net.
+    r"""Whiten each recording by its own mean covariance, as a step before the net.
 
     Every window of a recording becomes :math:`s M^{-1/2} x`, with :math:`M` the mean
     covariance of the recording's windows (channel means removed): the mean covariance
-    of the output is :math:`s^2 I`, for every person and cap alike. The step is
-    stateless: ``fit`` learns nothing, ``transform`` aligns what it is given by itself.
+    of the output is :math:`s^2 I`, for every person and cap alike. No labels are used.
+    The step is stateless: ``fit`` learns nothing, ``transform`` aligns what it is given
+    by itself. Channels of Epochs and datasets that are no EEG stay as they are.
 
-    Channels of Epochs and datasets that are no EEG stay as they are.
+    A recording is
 
-    What a recording is: of ``mne.Epochs`` and braindecode datasets, all windows that
-    agree in the columns ``groups_from`` of the metadata or descriptions, and where no
-    session or run is known, in the column ``path``; of an array,
-    the whole array of one call, unless ``groups`` tells recordings apart; a list is
-    aligned item by item, but for the single windows that scikit-learn's splits make of
-    Epochs: these are Epochs again. So a fold that pools people must come as Epochs or
-    with ``groups``, and windows are aligned together with those of the same call only.
+    - of ``mne.Epochs`` and braindecode datasets: all windows that agree in the columns
+      ``groups_from`` of the metadata or descriptions, and where no session or run is
+      known, in the column ``path``;
+    - of an array: all of it, unless ``groups`` tells recordings apart;
+    - of a list: each item. (The single windows that scikit-learn's splits make of
+      Epochs are Epochs again.)
+
+    Only windows of the same call are aligned together. A fold that pools people must
+    come as Epochs or with ``groups``.
 
     Parameters
     ----------

@@ -95,15 +95,18 @@ class CollapseMonitor(DescribedCallback, Callback):
 
 
 class ProbeMonitor(DescribedCallback, Callback):
-    """Records what a simple classifier makes of the frozen embeddings.
+    """Records how well a simple classifier reads the labels from frozen embeddings.
 
-    The embeddings are those of :meth:`~braindecode_gcmae.GCMAEPretrainer.transform`,
-    second moments among them: what is there before training counts, too.
+    A callback of a :class:`~braindecode_gcmae.GCMAEPretrainer`: after each epoch the
+    accuracy goes into its history as ``probe_linear`` or ``probe_knn``. The embeddings
+    are those of :meth:`~braindecode_gcmae.GCMAEPretrainer.transform`, second moments
+    among them: what is there before training counts, too.
 
     Parameters
     ----------
     X_train, y_train, X_test, y_test
-        Labelled windows in µV, from training people only.
+        Labelled windows in µV: to fit the classifier, and to score it on. Neither may
+        hold people of your own test set.
     probe : {"linear", "knn"}
         Logistic regression, or k nearest neighbours by cosine.
     n_neighbors : int

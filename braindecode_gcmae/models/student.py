@@ -23,11 +23,11 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
 
     .. rubric:: From a window to a class
 
-    Fourier coefficients of the window; log powers after learned temporal filters and
-    signed graph filters; electrode graph; attention over electrodes with the graph as
-    a bias; pooling by position, the correlations between electrodes beside the nodes;
-    ``final_layer``. No weight depends on the number of channels or samples, none on the
-    sampling rate.
+    The window's Fourier coefficients pass learned temporal filters and signed graph
+    filters; log powers are the node features. Attention over electrodes, with the
+    electrode graph as a bias, makes node embeddings, which are pooled by position.
+    ``final_layer`` reads these and the correlations between electrodes. No weight
+    depends on the number of channels or samples, none on the sampling rate.
 
     Parameters
     ----------
@@ -36,24 +36,42 @@ class GCMAEStudent(ElectrodeGraphModel, EEGModuleMixin, nn.Module):
         these. Default all.
     ch_names : list of str, optional
         Names of the input's channels, for callers without ``chs_info``.
-    features, graph, encoder, readout : type of nn.Module
-        Node features, adjacency, encoder (also a torch-geometric convolution) and
-        pooling. :ref:`Classes of your own <own-parts>` do, too.
-    emb_dim, depth, n_heads, order : int
-        Width, encoder layers, attention heads, Chebyshev order.
-    n_bands, n_filters : int
-        Temporal filters, and signed graph filters before the power.
-    f_min, f_max : float
-        Frequency range in Hz.
+    features : type of nn.Module
+        Node features. This part and the next three may be :ref:`classes of your own
+        <own-parts>`.
+    graph : type of nn.Module
+        Adjacency: which electrodes are linked, and how strongly.
+    encoder : type of nn.Module
+        Layers over the graph; also a torch-geometric convolution.
+    readout : type of nn.Module
+        Pooling of the nodes into one embedding of the window.
+    emb_dim : int
+        Width.
+    depth : int
+        Encoder layers.
+    n_heads : int
+        Attention heads.
+    order : int
+        Chebyshev order.
+    n_bands : int
+        Temporal filters.
+    n_filters : int
+        Signed graph filters before the power.
+    f_min : float
+        Lowest frequency in Hz.
+    f_max : float
+        Highest frequency in Hz.
     segment_seconds : float
         Welch segment in seconds.
     position_degree : int
         Degree of the spherical harmonics of electrode positions.
     activation : type of nn.Module
         Nonlinearity.
-    drop_prob, electrode_dropout : float
-        Dropout of units, and of whole electrodes (one by one, or neighbours
-        together), in training with labels; pretraining drops nodes by itself.
+    drop_prob : float
+        Dropout of units.
+    electrode_dropout : float
+        Dropout of whole electrodes (one by one, or neighbours together), in training
+        with labels; pretraining drops nodes by itself.
     segment_dropout : float
         Probability that, in training, a Welch segment gives way to a random one of
         the same window: spectra are seen with the noise they have.
