@@ -13,6 +13,7 @@ from scipy import integrate, signal, special
 from braindecode_gcmae.features import (
     CombinedFeatures,
     Electrodes,
+    EvokedFeatures,
     FeatureNorm,
     SpectralFeatures,
     TemporalFeatures,
@@ -23,6 +24,7 @@ from braindecode_gcmae.features import (
 )
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
+EVERY = [SpectralFeatures, TemporalFeatures, CombinedFeatures, EvokedFeatures]
 N_BASIS = inspect.signature(TemporalFeatures).parameters["n_basis"].default
 
 pytestmark = pytest.mark.usefixtures("same_numbers_each_time")
@@ -461,7 +463,7 @@ def test_a_filter_moved_off_the_grid_gives_no_nan():
     assert torch.isfinite(ours).all()
 
 
-@pytest.mark.parametrize("kind", [SpectralFeatures, TemporalFeatures, CombinedFeatures])
+@pytest.mark.parametrize("kind", EVERY)
 def test_a_masked_electrode_influences_no_other(kind):
     features = kind(128, 256, 6)
     electrodes = everywhere(2, 5, 6)
@@ -486,7 +488,7 @@ def test_a_masked_electrode_influences_no_other(kind):
     torch.testing.assert_close(without, reference[:1, [0, 2, 3, 4]])
 
 
-@pytest.mark.parametrize("kind", [SpectralFeatures, TemporalFeatures, CombinedFeatures])
+@pytest.mark.parametrize("kind", EVERY)
 def test_features_follow_the_order_of_electrodes_and_windows(kind):
     features = kind(128, 256, 6)
     electrodes = everywhere(3, 5, 6)
@@ -549,7 +551,7 @@ def test_autocast_leaves_the_powers_in_full_precision(kind, dtype):
     assert torch.equal(mixed, full) and torch.isfinite(mixed).all()
 
 
-@pytest.mark.parametrize("kind", [SpectralFeatures, TemporalFeatures, CombinedFeatures])
+@pytest.mark.parametrize("kind", EVERY)
 def test_features_script_and_an_empty_batch_is_no_error(kind):
     features = kind(128, 256)
     scripted = torch.jit.script(features)
@@ -562,7 +564,7 @@ def test_features_script_and_an_empty_batch_is_no_error(kind):
     assert features(none, everywhere(0, 3)).shape == (0, 3, features.n_features)
 
 
-@pytest.mark.parametrize("kind", [SpectralFeatures, TemporalFeatures, CombinedFeatures])
+@pytest.mark.parametrize("kind", EVERY)
 def test_features_export_without_a_fourier_transform(kind):
     class Whole(torch.nn.Module):
         def __init__(self):

@@ -1,17 +1,19 @@
 """Window -> node features: Welch spectra, band power, learned temporal filters.
 
-Everything a node knows about its window comes from the Fourier coefficients of its
+What a node knows about its window comes from the Fourier coefficients of its
 segments (:class:`WelchSpectrum`): their mean square is the power spectral density
 (:class:`SpectralFeatures`), their squares after mixing electrodes and weighting
 frequencies are the powers of filtered signals (:class:`TemporalFeatures`), and their
 products between electrodes say who goes along with whom
-(:class:`~braindecode_gcmae.features.SecondMoments`).
+(:class:`~braindecode_gcmae.features.SecondMoments`). What is locked to an event is in
+the time course alone (:class:`EvokedFeatures`).
 Frequencies are in Hz and powers in µV²/Hz, so the same weights serve at any sampling
 rate.
 """
 
 from .connectivity import ConnectivityFeatures, nearest_sites
 from .electrodes import Electrodes, spherical_harmonics
+from .evoked import EvokedFeatures
 from .moments import SecondMoments, position_moments, signed_topology
 from .nodes import CombinedFeatures, FeatureNorm, SpectralFeatures, TemporalFeatures
 from .spectrum import WelchSpectrum, band_power, welch_psd
@@ -20,6 +22,7 @@ __all__ = [
     "CombinedFeatures",
     "ConnectivityFeatures",
     "Electrodes",
+    "EvokedFeatures",
     "FeatureNorm",
     "SecondMoments",
     "SpectralFeatures",

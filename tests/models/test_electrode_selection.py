@@ -21,6 +21,7 @@ from braindecode_gcmae import GCMAEStudent, GCMAETeacher
 from braindecode_gcmae.encoders import ChebyshevEncoder, GraphTransformerEncoder
 from braindecode_gcmae.features import (
     CombinedFeatures,
+    EvokedFeatures,
     SpectralFeatures,
     TemporalFeatures,
 )
@@ -35,7 +36,7 @@ from braindecode_gcmae.models import FlattenReadout, MeanReadout, PositionReadou
 
 PARTS = [
     ("features", part)
-    for part in (SpectralFeatures, TemporalFeatures, CombinedFeatures)
+    for part in (SpectralFeatures, TemporalFeatures, CombinedFeatures, EvokedFeatures)
 ]
 PARTS += [
     ("graph", part)
