@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.ours import ABLATIONS, OURS, PAPER
+from benchmarks.ours import ABLATIONS, EVOKED, OURS, PAPER
 
 log = logging.getLogger(__name__)
 PEER_NETWORKS = {
@@ -201,6 +201,51 @@ def run_log_power(cell, *, C=1.0):
     return Outcome(probability, regression.coef_.size + 1)
 
 
+def run_xdawn(cell, *, view, n_filters=4, C=1.0):
+    """Responses filtered by xDAWN, tangent space, logistic regression (as in MOABB)."""
+    from pyriemann.estimation import XdawnCovariances
+    from pyriemann.tangentspace import TangentSpace
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    regression = LogisticRegression(C=C, max_iter=1000)
+    responses = XdawnCovariances(n_filters, estimator="oas")
+    pipeline = make_pipeline(responses, TangentSpace(), regression)
+    X, _, y = cell.labelled(view)
+    pipeline.fit(X.astype(np.float64), y)
+    probability = pipeline.predict_proba(cell.test(view).astype(np.float64))
+    return Outcome(probability, regression.coef_.size + 1)
+
+
+def run_interval_means(cell, *, view, per_second=16):
+    """Means of time intervals and shrinkage LDA (Blankertz 2011)."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    def means(X):
+        n_bins = round(X.shape[2] / cell.windows.task.sfreq * per_second)
+        parts = np.array_split(X.astype(np.float64), n_bins, axis=2)
+        return np.concatenate([part.mean(2) for part in parts], axis=1)
+
+    X, _, y = cell.labelled(view)
+    classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    classifier.fit(means(X), y)
+    probability = classifier.predict_proba(means(cell.test(view)))
+    return Outcome(probability, classifier.coef_.size + 1)
+
+
+def _of_responses():
+    """Linear classifiers of what is evoked, on recordings as they are and aligned."""
+    xdawn = {"n_filters": 4, "C": 1.0, "covariance": "oas"}
+    kinds = (
+        ("xDAWN+TS+LR", run_xdawn, xdawn),
+        ("means+LDA", run_interval_means, {"per_second": 16}),
+    )
+    for label, run, settings in kinds:
+        for name, view in ((label, "raw"), (f"{label} aligned", "low")):
+            how = partial(run, view=view)
+            yield Method(name, how, {**settings, "view": view}, network=False)
+
+
 def _registry():
     tangent = {"band": [8.0, 30.0], "C": 1.0, "covariance": "oas"}
     out = [
@@ -217,6 +262,7 @@ def _registry():
             network=False,
         ),
         Method("log-PSD+LR", run_log_power, {"C": 1.0}, network=False),
+        *_of_responses(),
     ]
     for model, settings in PEER_NETWORKS.items():
         run = partial(run_network, model=model, model_settings=settings)
@@ -230,7 +276,7 @@ def _registry():
                 all_electrodes=False,
             )
         )
-    for recipe in OURS + ABLATIONS + PAPER:
+    for recipe in OURS + ABLATIONS + PAPER + EVOKED:
         run = partial(run_ours, recipe=recipe)
         stages = {"pretrains": recipe.pretrains, "teaches": recipe.teaches}
         out.append(Method(recipe.name, run, recipe.settings(), **stages))

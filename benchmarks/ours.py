@@ -169,6 +169,22 @@ PARTS = (
     Recipe("nodes alone both", pretrain=True, distil=True, student=NODES_ALONE),
     Recipe("no graph layers", student={"depth": 0}),
 )
+TIME_COURSE = {"features": "EvokedFeatures"}
+EVOKED = (
+    Recipe("evoked", student=TIME_COURSE),
+    Recipe(
+        "evoked pretrained", pretrain=True, student=TIME_COURSE, teacher=TIME_COURSE
+    ),
+    Recipe("evoked distilled", distil=True, student=TIME_COURSE, teacher=TIME_COURSE),
+    Recipe(
+        "evoked both",
+        pretrain=True,
+        distil=True,
+        student=TIME_COURSE,
+        teacher=TIME_COURSE,
+    ),
+    Recipe("teacher evoked", student=TIME_COURSE, teacher=TIME_COURSE),
+)
 ABLATIONS = (
     DISTILLATION
     + POOL
@@ -211,9 +227,9 @@ def teacher_arguments(cell, recipe):
 def model_arguments(given):
     """Replace the name of a part by its class: settings are kept as plain text."""
     from benchmarks import readouts
-    from braindecode_gcmae import graph
+    from braindecode_gcmae import features, graph
 
-    homes = {"graph": graph, "readout": readouts}
+    homes = {"features": features, "graph": graph, "readout": readouts}
     return {k: getattr(homes[k], v) if k in homes else v for k, v in given.items()}
 
 

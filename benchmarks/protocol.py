@@ -46,6 +46,10 @@ class Task:
 TASKS = {
     "left-right": Task("left-right", {"T1": 0, "T2": 1}),
     "rest-imagery": Task("rest-imagery", {"T0": 0, "T1": 1, "T2": 1}, runs=(4, 8)),
+    # The target appears or disappears: what the eye sees evokes a response.
+    "cue": Task(
+        "cue", {"T0": 0, "T1": 1, "T2": 1}, tmin=0.0, tmax=1.0, band=(0.5, 30.0)
+    ),
     "sex": Task(
         "sex",
         {"T0": -1},

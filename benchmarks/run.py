@@ -21,13 +21,16 @@ from benchmarks.cells import (
 )
 from benchmarks.methods import METHODS, PEER_NETWORKS
 from benchmarks.options import i_of_n, share
-from benchmarks.ours import ABLATIONS, PAPER
+from benchmarks.ours import ABLATIONS, EVOKED, PAPER
 from benchmarks.protocol import N_FOLDS, TASKS
 
 log = logging.getLogger("benchmarks")
 RESULTS = Path(__file__).parent / "results"
 TANGENT = ("TS+LR re-centred", "TS+LR")
 PEERS = (*TANGENT, *PEER_NETWORKS)
+RESPONSES = tuple(
+    f"{name}{how}" for name in ("xDAWN+TS+LR", "means+LDA") for how in ("", " aligned")
+)
 STUDENTS = ("scratch", "pretrained", "distilled", "both")
 LINEAR = "second moments alone"  # what a student is without its graph network
 
@@ -77,6 +80,16 @@ STUDIES = {
         ("motor-8", "headband-8"),
         (*STUDENTS, "teacher", *(recipe.name for recipe in PAPER)),
         ("few",),
+    ),
+    "evoked": Study(
+        ("cue",),
+        ("motor-8", "headband-8"),
+        (
+            *RESPONSES,
+            "EEGNet",
+            "scratch",
+            *(recipe.name for recipe in EVOKED),
+        ),
     ),
     "quick": Study(
         ("left-right",),
