@@ -290,6 +290,13 @@ def test_epochs_with_channels_that_are_no_eeg_say_what_helps():
         net.predict_proba(both)
 
 
+def test_a_pretrainer_is_no_teacher_before_it_has_seen_labels():
+    run = quietly(pretrainer(max_epochs=1).fit, X)
+    for unlabelled in (run, pretrainer()):
+        with pytest.raises(TypeError, match="GCMAEPretrainer, which has learnt no cl"):
+            classifier(callbacks=distil(unlabelled)).fit(X, Y)
+
+
 def test_partial_fit_of_a_classifier_is_told_whose_the_windows_are():
     given = classifier(callbacks=[("pretrain", copy.deepcopy(STAGE))], classes=[0, 1])
     net = GCMAEClassifier(**given.get_params(deep=False))
