@@ -275,7 +275,8 @@ class ConvolutionEncoder(nn.Module):
     Raises
     ------
     TypeError
-        If its arguments begin otherwise, as those of ``GINConv(nn)`` do.
+        If its arguments begin otherwise, as those of ``GINConv(nn)`` do, or it takes a
+        dense adjacency, as ``DenseGCNConv`` does.
 
     Examples
     --------
@@ -309,12 +310,16 @@ class ConvolutionEncoder(nn.Module):
                 f"{convolution.__name__}({', '.join(names)}) does not begin with "
                 "in_channels, out_channels: derive a class whose __init__ takes these"
             )
+        takes = inspect.signature(convolution.forward).parameters
+        if "adj" in takes:
+            raise TypeError(
+                f"{convolution.__name__} takes a dense adjacency, and is handed a list "
+                "of edges: take its counterpart without Dense in its name"
+            )
         self.layers = nn.ModuleList(
             [convolution(dim, dim, **extra) for _ in range(depth)]
         )
-        self.weighted = (
-            "edge_weight" in inspect.signature(convolution.forward).parameters
-        )
+        self.weighted = "edge_weight" in takes
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(depth)])
         self.activation = activation()
         self.dropout = Dropout(drop_prob)

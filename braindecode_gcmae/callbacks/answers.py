@@ -11,7 +11,7 @@ from ..models.wrapped import evaluating
 from .hooks import INPUTS, device_of
 from .randomness import unmoved_randomness
 
-__all__ = ["TeacherAnswers", "inputs_of", "mean_graph"]
+__all__ = ["TeacherAnswers", "inputs_of", "mean_graph", "refuse_unordered"]
 
 
 class TeacherAnswers:
@@ -132,6 +132,15 @@ def inputs_of(net, windows):
             yield to_device(inputs, device_of(net))
 
 
+def refuse_unordered(network: nn.Module, inputs: dict) -> None:
+    """Refuse a student whose nodes are another electrode in each window."""
+    if inputs.get("pos") is not None and not network.selects:
+        raise ValueError(
+            "the windows carry positions of their own: the student needs "
+            "electrodes= to be distilled, so that its nodes keep their order"
+        )
+
+
 @torch.no_grad()
 def mean_graph(model: nn.Module, net, windows) -> Tensor:
     """Mean adjacency of a model over windows, in evaluation mode."""
@@ -139,6 +148,7 @@ def mean_graph(model: nn.Module, net, windows) -> Tensor:
     total, count = 0.0, 0
     with evaluating(network):
         for inputs in inputs_of(net, windows):
+            refuse_unordered(network, inputs)
             adjacency = network.graph_of(**inputs)[2]
             total = total + adjacency.sum(0)
             count += len(adjacency)

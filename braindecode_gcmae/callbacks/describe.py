@@ -22,6 +22,7 @@ from torch import nn
 
 from ..models import CheckpointError
 from ..models.checkpoint import config_digest, read_checkpoint, weights_digest
+from .randomness import known_numbers
 
 __all__ = ["DescribedCallback", "describe"]
 
@@ -78,10 +79,25 @@ def _describe_folder(path: Path) -> str:
 
 
 def _describe_dataset(x) -> str:
-    """Type, length and what is said of its recordings; nothing is read."""
+    """Type, length, what is said of its recordings, and a few windows.
+
+    Recordings filtered or aligned otherwise have the same length and description.
+    """
     told = getattr(x, "description", None)
     text = told.to_json(default_handler=str) if hasattr(told, "to_json") else ""
+    text += _describe_windows(x)
     return f"{type(x).__name__}[{len(x)}][{_digest(text.encode())}]"
+
+
+def _describe_windows(x) -> str:
+    """The first, the middle and the last, as they are when augmented alike."""
+    rows = {0, len(x) // 2, len(x) - 1} if len(x) else set()
+    try:
+        with known_numbers():
+            items = [x[row] for row in sorted(rows)]
+        return describe([i[0] if isinstance(i, tuple) else i for i in items])
+    except Exception:  # whatever has a length comes here
+        return ""
 
 
 def _describe_net(net) -> str:
@@ -137,8 +153,8 @@ def describe(value) -> str:
     value : object
         Modules and fitted nets are described by their weights and settings, unfitted
         nets by their parameters, arrays by their content, functions by their code,
-        checkpoint folders by path and weights, data sets by length and description,
-        objects without a ``repr`` of their own by their attributes.
+        checkpoint folders by path and weights, data sets by length, description and a
+        few windows, objects without a ``repr`` of their own by their attributes.
     """
     if isinstance(value, nn.Module):
         return _describe_module(value)

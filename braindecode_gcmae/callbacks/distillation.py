@@ -19,7 +19,7 @@ from ..masking import counter_uniform
 from ..models.wrapped import unwrap
 from ..pretraining import collate_windows
 from .ahead import check_ahead, check_teacher_ahead
-from .answers import TeacherAnswers, inputs_of, mean_graph
+from .answers import TeacherAnswers, inputs_of, mean_graph, refuse_unordered
 from .checks import (
     check_seen,
     check_softmax,
@@ -347,11 +347,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
 
     def _terms(self, inputs, nodes, electrodes, y_pred) -> dict:
         student = unwrap(self.net_.module_).network
-        if inputs.get("pos") is not None and not student.selects:
-            raise ValueError(
-                "the windows carry positions of their own: the student needs "
-                "electrodes= to be distilled, so that its nodes keep their order"
-            )
+        refuse_unordered(student, inputs)
         logits, teacher_nodes = self.answers_(inputs)
         pair, shared = (nodes, teacher_nodes), {"present": electrodes.present}
         losses = {

@@ -3,11 +3,9 @@
 No addresses, no order of a set, and nothing of where, how fast and how loudly it runs.
 """
 
-import contextlib
 import functools
 import inspect
 import os
-import random
 import re
 import warnings
 from pathlib import Path
@@ -29,7 +27,7 @@ from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
 from ..pretraining.processes import n_processes
 from .describe import _ADDRESS, _checkpoint_digest, _describe_function, describe
-from .randomness import unmoved_randomness
+from .randomness import known_numbers
 from .sketch import alike, short, tell_values
 
 __all__ = ["check_run", "fingerprint"]
@@ -79,18 +77,8 @@ def fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
         ``"run"``: what makes another run of it; ``"foreign"``: callbacks of users,
         of which nobody knows whether they train or only watch. Both by name.
     """
-    with _known_numbers():
+    with known_numbers():
         return _fingerprint(net, X, y, callbacks)
-
-
-@contextlib.contextmanager
-def _known_numbers():
-    """The same random numbers whenever it is entered; those of before come after."""
-    with unmoved_randomness():
-        torch.default_generator.manual_seed(0)
-        random.setstate(random.Random(0).getstate())
-        np.random.set_state(np.random.RandomState(0).get_state())
-        yield
 
 
 def _fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:

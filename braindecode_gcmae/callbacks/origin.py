@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..models.wrapped import unwrap
+from ..pretraining import GCMAEPretrainer
 from ..pretraining.registered import registered
 from .interrupts import interrupts_reach_out
 from .keeping import keep_teacher, kept_teacher
@@ -46,6 +47,12 @@ def given_teacher(teacher) -> nn.Module | None:
         return trained_head(load_model(teacher), teacher)
     if isinstance(teacher, nn.Module):
         return trained_head(unwrap(teacher), "the teacher")
+    if isinstance(teacher, GCMAEPretrainer):
+        raise TypeError(
+            "the teacher is a GCMAEPretrainer, which has learnt no classes: save it, "
+            "fit EEGClassifier(GCMAETeacher.from_pretrained('FOLDER/teacher', "
+            "n_outputs=...)) on labels, and hand that over"
+        )
     if not isinstance(teacher, NeuralNet):
         raise TypeError(
             "teacher must be an EEGClassifier, a module or a folder, got "

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["random_state", "restore_random_state", "unmoved_randomness"]
+__all__ = [
+    "known_numbers",
+    "random_state",
+    "restore_random_state",
+    "unmoved_randomness",
+]
 
 
 @contextmanager
@@ -24,6 +29,16 @@ def unmoved_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(array)
+
+
+@contextmanager
+def known_numbers() -> Iterator[None]:
+    """The same random numbers whenever it is entered; those of before come after."""
+    with unmoved_randomness():
+        torch.default_generator.manual_seed(0)
+        random.setstate(random.Random(0).getstate())
+        np.random.set_state(np.random.RandomState(0).get_state())
+        yield
 
 
 def random_state() -> dict:

@@ -7,6 +7,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from ..models.wrapped import unwrap
+from .checks import check_seen
 from .describe import DescribedCallback
 from .hooks import check_all
 from .marks import OncePerModule
@@ -64,6 +65,7 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
     def __init__(self, checkpoint):
         self.checkpoint = checkpoint
 
+    looks_at_windows = True  # so that a GCMAEClassifier need not
     resumed_ = False
 
     def initialize(self):
@@ -82,6 +84,9 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
                 "there, or leave one of them out"
             )
         self.network_for(unwrap(net.module_))
+        others = [callback for callback in callbacks if callback is not self]
+        if not any(hasattr(callback, "looks_at_windows") for callback in others):
+            check_seen(X, unwrap(net.module_))
 
     def _source(self, module: nn.Module) -> nn.Module:
         """The model to start from; of a folder one built of the module's classes."""

@@ -1,5 +1,6 @@
 """What a pretrainer is good for: embeddings, in-painting, checkpoints."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,9 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         Reconstruction
-            Standardised node features before and after.
+            Standardised node features before and after. They mean nothing, and a
+            warning says so, where the decoder was not trained: after
+            ``load_pretrained``, which has none, or with ``objective="contrast"``.
 
         Raises
         ------
@@ -132,6 +135,15 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             If X is from several caps, none of them the model's.
         """
         branch = self._branch(density)
+        if not any(f"rec_{density}" in epoch for epoch in self.history):
+            warnings.warn(
+                f"the {density}'s decoder has not been trained here, what it paints "
+                "means nothing: save_pretrained keeps the models without their "
+                "decoders. Pickle the pretrainer to keep them, or train with an "
+                "objective that reconstructs",
+                UserWarning,
+                stacklevel=2,
+            )
         windows = self._arranged_for(density, X)
         rows, positions = nodes_to_mask(windows, branch.model, masked)
         hidden = torch.zeros(len(positions), dtype=torch.bool)

@@ -10,10 +10,15 @@ from moabb.analysis.results import get_string_rep
 from sklearn.base import clone
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
-from tiny import X, classifier
+from tiny import NAMES, X, Y, classifier, quietly, windowed, windows
 from torch import nn
 
-from braindecode_gcmae import GCMAETeacher, TopologyDistillation
+from braindecode_gcmae import (
+    GCMAEPretraining,
+    GCMAETeacher,
+    RecordingAlignment,
+    TopologyDistillation,
+)
 from braindecode_gcmae.callbacks import AuxiliaryLoss
 from braindecode_gcmae.callbacks.describe import describe
 
@@ -65,6 +70,29 @@ def test_moabb_tells_callbacks_apart_whose_unfitted_teachers_differ(name):
     assert texts[0] != texts[1]
     for copied in (clone, copy.deepcopy):
         assert texts == [get_string_rep(copied(callback)) for callback in made]
+
+
+def test_moabb_tells_pools_apart_that_are_the_same_recordings_otherwise_prepared():
+    plain, louder = (windowed(a * windows(6), NAMES) for a in (1.0, 2.0))
+    jittered = copy.deepcopy(plain)
+    jittered.datasets[0].transform = lambda x: x + np.random.normal(size=x.shape)
+    aligned = RecordingAlignment(shrinkage=0.0).transform(plain)
+    pools = [plain, louder, jittered, aligned]
+    callbacks = [GCMAEPretraining(None, pool) for pool in pools]
+    texts = [get_string_rep(callback) for callback in callbacks]
+    assert len(set(texts)) == len(pools)
+    assert texts == [get_string_rep(clone(callback)) for callback in callbacks]
+    state = np.random.get_state()[1].copy()
+    describe(jittered)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_a_pool_is_described_alike_before_and_after_it_is_pretrained_on():
+    pool = windowed(windows(6), NAMES, montage="standard_1005")
+    stage = GCMAEPretraining(None, pool, max_epochs=1, batch_size=8)
+    before = get_string_rep(stage)
+    quietly(classifier(callbacks=[("pretrain", stage)]).fit, X, Y)
+    assert get_string_rep(stage) == before
 
 
 @pytest.mark.parametrize(

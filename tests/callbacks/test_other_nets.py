@@ -290,6 +290,13 @@ def test_epochs_with_channels_that_are_no_eeg_say_what_helps():
         net.predict_proba(both)
 
 
+def test_a_pretrainer_is_no_teacher_before_it_has_seen_labels():
+    run = quietly(pretrainer(max_epochs=1).fit, X)
+    for unlabelled in (run, pretrainer()):
+        with pytest.raises(TypeError, match="GCMAEPretrainer, which has learnt no cl"):
+            classifier(callbacks=distil(unlabelled)).fit(X, Y)
+
+
 def test_partial_fit_of_a_classifier_is_told_whose_the_windows_are():
     given = classifier(callbacks=[("pretrain", copy.deepcopy(STAGE))], classes=[0, 1])
     net = GCMAEClassifier(**given.get_params(deep=False))
@@ -299,21 +306,34 @@ def test_partial_fit_of_a_classifier_is_told_whose_the_windows_are():
         net.partial_fit(X, Y, subjects=[1])
 
 
-def test_caps_that_bring_their_positions_are_no_wrong_order():
+def of_two_caps():
+    """A data set of two caps that brings positions, and what a net needs for it."""
+
     def dataset(names, target):
         x = windows(4, len(names))
         return windowed(x, names, montage="standard_1005", target=target)
 
     caps = [dataset(NAMES, 0), dataset([*NAMES[::-1], "O1", "O2"], 1)]
-    both = BaseConcatDataset(caps).set_return_ch_pos(True)
-    given = classifier(
-        classes=[0, 1],
-        batch_size=4,
-        iterator_train__collate_fn=pad_channels_collate,
-        iterator_valid__collate_fn=pad_channels_collate,
-        module__n_times=160,
-        module__n_outputs=2,
-    )
-    net = GCMAEClassifier(**given.get_params(deep=False))
+    given = {
+        "classes": [0, 1],
+        "batch_size": 4,
+        "iterator_train__collate_fn": pad_channels_collate,
+        "iterator_valid__collate_fn": pad_channels_collate,
+        "module__n_times": 160,
+        "module__n_outputs": 2,
+    }
+    return BaseConcatDataset(caps).set_return_ch_pos(True), given
+
+
+def test_caps_that_bring_their_positions_are_no_wrong_order():
+    both, given = of_two_caps()
+    net = GCMAEClassifier(**classifier(**given).get_params(deep=False))
     quietly(net.fit, both, None)
     assert quietly(net.predict_proba, both).shape == (8, 2)
+
+
+def test_a_student_of_several_caps_is_told_to_choose_electrodes():
+    both, given = of_two_caps()
+    given |= {"module__electrodes": None, "callbacks": distil()}
+    with pytest.raises(ValueError, match="the student needs electrodes="):
+        quietly(classifier(**given).fit, both, None)

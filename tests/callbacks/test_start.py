@@ -1,13 +1,16 @@
 """StartFrom: every training begins with the checkpoint, whatever came before."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from braindecode import EEGClassifier
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from tiny import SMALL, X, Y, classifier, fit, student, teacher, weights
 
-from braindecode_gcmae import StartFrom
+from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining, StartFrom
 
 
 def began(net):
@@ -51,6 +54,21 @@ def test_partial_fit_goes_on_from_where_it_is(folder):
     before = weights(net.module_)
     net.set_params(max_epochs=0).partial_fit(X, Y)
     assert torch.equal(weights(net.module_), before)
+
+
+@pytest.mark.parametrize("cls", [EEGClassifier, GCMAEClassifier])
+def test_windows_in_volts_are_noticed_once(folder, cls):
+    stages = {
+        "start": StartFrom(folder),
+        "pretrain": GCMAEPretraining(None, max_epochs=1, batch_size=8),
+    }
+    for names in (["start"], ["start", "pretrain"]):
+        callbacks = [(name, stages[name]) for name in names]
+        net = classifier(cls=cls, callbacks=callbacks)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            net.fit(1e-6 * X, Y)
+        assert sum("in volts?" in str(w.message) for w in caught) == 1, names
 
 
 def test_what_does_not_fit_is_named(folder):

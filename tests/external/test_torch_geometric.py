@@ -6,6 +6,7 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import (
     ChebConv,
+    DenseGCNConv,
     GATConv,
     GatedGraphConv,
     GATv2Conv,
@@ -245,6 +246,11 @@ def test_a_convolution_of_other_arguments_is_refused_when_it_is_built(convolutio
     # of two widths one would make its network, the other its number of layers
     with pytest.raises(TypeError, match="in_channels, out_channels: derive a class"):
         build_encoder(convolution, 8, depth=1)
+
+
+def test_a_convolution_of_dense_graphs_is_refused_when_it_is_built():
+    with pytest.raises(TypeError, match="DenseGCNConv takes a dense adjacency"):
+        build_encoder(DenseGCNConv, 8, depth=1)
 
 
 def test_our_modules_script_beside_torch_geometric():

@@ -1,5 +1,7 @@
 """GCMAEPretrainer in scikit-learn's hands, and what it paints."""
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn
@@ -7,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from test_pretrainer import SUBJECTS, fitted, listening
-from tiny import NAMES, labelled, quietly, windows
+from tiny import NAMES, labelled, pretrainer, quietly, windows
 
 pytestmark = pytest.mark.filterwarnings("ignore:some windows have no subject")
 
@@ -28,6 +30,23 @@ def test_reconstruct_hides_what_it_is_asked_to_hide():
         np.testing.assert_array_equal(net.reconstruct(x, mask).masked, made.masked)
     with pytest.raises(ValueError, match=f"each of {len(NAMES)} electrodes, got 2"):
         net.reconstruct(x, [True, False])
+
+
+def test_a_decoder_that_was_not_trained_says_that_it_paints_nothing(tmp_path):
+    net, x = fitted(), windows(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        net.reconstruct(x, ["Cz"])
+        net.reconstruct(x, ["Cz"], density="student")
+    net.save_pretrained(tmp_path)
+    loaded = pretrainer().load_pretrained(tmp_path)
+    for without in (loaded, fitted(objective="contrast")):
+        with pytest.warns(UserWarning, match="teacher's decoder has not been trained"):
+            without.reconstruct(x, ["Cz"])
+    loaded.partial_fit(windows(), groups=SUBJECTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        loaded.reconstruct(x, ["Cz"])
 
 
 def test_set_params_on_a_fitted_net_takes_effect_at_the_next_fit():
