@@ -386,6 +386,12 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         self.seen_ += len(batch[0]["index"]) * n_processes(self)
         return step
 
+    def validation_step(self, batch, **fit_params):
+        """Loss of a validation batch, the same in all processes: they stop by it."""
+        step = super().validation_step(batch, **fit_params)
+        step["loss"] = mean_over_processes(self, step["loss"].detach())
+        return step
+
     def resume_state(self) -> dict:
         """Where inside the epoch training is, and the terms of its steps so far."""
         names = list(self.terms_[0]) if self.terms_ else []
