@@ -6,6 +6,7 @@ import warnings
 import torch
 from skorch import NeuralNet
 from torch import nn
+from torch.utils.data import Subset
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
@@ -312,6 +313,14 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
             )
             windows = UnlabelledWindows(windows, [None] * len(windows))
         return windows
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Split off windows to validate on; a predefined split may hold any windows."""
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        split_off = isinstance(valid, Subset) and valid.dataset is X
+        if valid is not None and not split_off:
+            valid = self._arranged(UnlabelledWindows(valid))
+        return train, valid
 
     def get_iterator(self, dataset, training=False):
         """Loader of the windows; in training in an order set by seed and epoch."""
