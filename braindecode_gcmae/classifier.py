@@ -1,5 +1,6 @@
 """GCMAEClassifier: an EEGClassifier that keeps what ``fit`` is told of its windows."""
 
+import inspect
 from collections.abc import Mapping
 from contextlib import contextmanager
 
@@ -80,11 +81,11 @@ class GCMAEClassifier(EEGClassifier):
             or have another sampling rate than the model, or no callback takes
             ``X_target_unlabeled``.
         TypeError
-            If windows or labels are not numbers.
+            If windows or labels are not numbers, or an argument is not known.
         """
         X = kept_epochs(X)
         check_labels(y)
-        with self._told(X, subjects, groups, X_target_unlabeled):
+        with self._told(X, subjects, groups, X_target_unlabeled, fit_params):
             return super().fit(X, y, **fit_params)
 
     def partial_fit(
@@ -106,11 +107,11 @@ class GCMAEClassifier(EEGClassifier):
             return super().partial_fit(X, y, classes, **fit_params)
         X = kept_epochs(X)
         check_labels(y, several=False)
-        with self._told(X, subjects, groups, X_target_unlabeled):
+        with self._told(X, subjects, groups, X_target_unlabeled, fit_params):
             return super().partial_fit(X, y, classes, **fit_params)
 
     @contextmanager
-    def _told(self, X, subjects, groups, target):
+    def _told(self, X, subjects, groups, target, others):
         """Check what is told of the windows, and keep it while they are fitted."""
         given = {"subjects": subjects, "groups": groups}
         for name, ids in given.items():
@@ -122,7 +123,7 @@ class GCMAEClassifier(EEGClassifier):
                     f"{name} must name the subject of each of the {n_windows} "
                     f"windows, got {len(ids)}"
                 )
-        self.fit_metadata_ = {**given, "X_target_unlabeled": target}
+        self.fit_metadata_ = {**given, "X_target_unlabeled": target, "others": others}
         try:
             yield
         finally:
@@ -136,6 +137,20 @@ class GCMAEClassifier(EEGClassifier):
         if not any(hasattr(c, "looks_at_windows") for _, c in self.callbacks_):
             check_seen(X, module)
         check_targets(self, y, several=False)
+        self._check_others()
+
+    def _check_others(self):
+        """Refuse what skorch hands to ``forward``, which refuses it much later."""
+        taken = inspect.signature(self._model().forward).parameters
+        several = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+        if several or not is_stock(self):  # a net of one's own may take more
+            return
+        unknown = set(getattr(self, "fit_metadata_", {}).get("others", ())) - set(taken)
+        if unknown:
+            raise TypeError(
+                f"fit got {sorted(unknown)}, which the model's forward does not take; "
+                "of the windows it is told subjects, groups and X_target_unlabeled"
+            )
 
     def _check_target(self):
         """Refuse unlabelled windows of the person to be tested that nobody takes."""

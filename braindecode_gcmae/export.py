@@ -350,6 +350,8 @@ class StreamingClassifier:
             Once, if what a file is given looks like volts or millivolts.
         """
         samples = np.asarray(samples, np.float32)
+        if not samples.size:  # nothing new: LSL's inlets return [] then
+            return []
         if samples.ndim == 1:
             samples = samples[:, None]
         if samples.ndim != 2 or len(samples) != self.n_chans:

@@ -60,8 +60,11 @@ def train(folder=None, n=32, stop=None, accelerator=None, every_n_steps=None, **
     rows = net.history
     terms = [k for k in rows[0] if k.startswith(("rec_", "contrast_"))]
     return {
-        "losses": [b["train_loss"] for row in rows for b in row["batches"] if b],
+        "losses": [
+            b["train_loss"] for row in rows for b in row["batches"] if "train_loss" in b
+        ],
         "terms": [[row[k] for k in terms if k in row] for row in rows],
+        "valid": [float(row["valid_loss"]) for row in rows if "valid_loss" in row],
         "counts": [row.get("train_batch_count") for row in rows],
         "module": net.joint_.state_dict(),
         "seen": watches.seen,

@@ -107,6 +107,13 @@ def test_a_wrong_number_of_subjects_is_an_error(name):
         net().fit(X, Y, **{name: [1, 2, 3]})
 
 
+def test_an_argument_that_nobody_takes_is_an_error_before_the_pretraining(spy):
+    for method in (net().fit, net().partial_fit):
+        with pytest.raises(TypeError, match=r"\['subject'\], which .* told subjects"):
+            method(X, Y, subject=SUBJECTS)
+    assert not spy
+
+
 def test_inputs_by_name_are_as_many_as_their_windows():
     made = net(callbacks=None, module__n_times=X.shape[2], module__n_outputs=2)
     made.fit({"x": X}, Y, groups=SUBJECTS)

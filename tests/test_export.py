@@ -191,6 +191,14 @@ def test_a_stream_gives_the_answers_of_its_windows(model, file, chunk):
     )
 
 
+def test_a_chunk_without_samples_is_no_sample(file):
+    """An inlet of LSL that has nothing new returns an empty list."""
+    stream = StreamingClassifier(file)
+    for nothing in ([], np.empty((len(FEW), 0)), np.empty((0, len(FEW)))):
+        assert stream.push(nothing) == []
+    assert stream.n_seen == 0
+
+
 def test_a_pace_that_is_no_whole_number_of_samples_does_not_drift():
     stream = StreamingClassifier(
         lambda x: np.zeros((1, 2)), step=0.1, n_chans=1, n_times=10, sfreq=128

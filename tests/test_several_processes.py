@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from interrupted_runs import findable, same
 from process_runs import by_hand, together, train
+from skorch.dataset import ValidSplit
 
 STEPS = {"max_epochs": 3}
 HALF, WHOLE = {"batch_size": 8}, {"batch_size": 16}
@@ -25,6 +27,7 @@ def runs(tmp_path_factory):
         "dropout": {**HALF, "max_epochs": 1, "student__drop_prob": 0.5},
         "sequential": {**HALF, **STEPS, "objective": "sequential"},
         "contrast": {**HALF, "max_epochs": 1, "objective": "contrast"},
+        "validated": {**HALF, "max_epochs": 2, "train_split": ValidSplit(2)},
         "odd": {"n": 20, "batch_size": 16, "max_epochs": 1},
         "begun": {**HALF, "folder": str(folder / "a"), "max_epochs": 2},
         "finished": {**HALF, **STEPS, "folder": str(folder / "a")},
@@ -104,6 +107,12 @@ def test_every_process_ends_with_the_same_bits(runs, job):
     _, (first, second) = runs
     for name in ("module", "losses", "terms", "embeddings"):
         assert same(first[job][name], second[job][name]), name
+
+
+def test_processes_agree_on_the_loss_of_validation(runs):
+    """Or one would stop early, or write its best, while the others wait for it."""
+    _, (first, second) = runs
+    assert first["validated"]["valid"] == second["validated"]["valid"]
 
 
 def test_a_step_sees_the_windows_of_the_whole_batch_once(runs, alone):
@@ -268,3 +277,33 @@ def test_processes_with_a_model_each_know_nothing_of_each_others_data(tmp_path):
         model(torch.from_numpy(windows(8 + 8 * rank, seed=3 + rank)))
         assert int(seen) == 8 + 8 * rank
         torch.testing.assert_close(mean, model.network.norm.mean)
+
+
+def _pretrains_while_others_wait(rank, folder):
+    """The second of two processes pretrains; the first only knows of it."""
+    import torch.distributed as group
+    from tiny import pretrainer, windows
+
+    from braindecode_gcmae import ResumableCheckpoint
+
+    store, patience = group.FileStore(str(folder / "store"), 2), timedelta(seconds=60)
+    group.init_process_group(
+        "gloo", store=store, rank=rank, world_size=2, timeout=patience
+    )
+    if rank == 1:
+        callbacks = [("resume", ResumableCheckpoint(folder / "run"))]
+        net = pretrainer(callbacks=callbacks, max_epochs=1)
+        net.fit(windows(16), groups=np.repeat(np.arange(4), 4))
+        torch.save(net.joint_.state_dict(), folder / "alone.pt")
+    group.barrier()
+    group.destroy_process_group()
+
+
+def test_a_pretraining_of_one_process_needs_no_other(tmp_path):
+    """Nor does it learn of another's keys, which may be of its own test people."""
+    spawn = torch.multiprocessing.spawn
+    spawn(_pretrains_while_others_wait, (tmp_path,), nprocs=2)
+    found = torch.load(tmp_path / "alone.pt", weights_only=True)
+    expected = train(n=16, batch_size=8, max_epochs=1)["module"]
+    assert same(found, expected)
+    assert (tmp_path / "run" / "training.pt").is_file()

@@ -65,6 +65,8 @@ def given_teacher(teacher) -> nn.Module | None:
 
 def _net_within(teacher) -> str:
     """What to hand over of a pipeline or a search, as the end of a sentence."""
+    if teacher is None:
+        return ": braindecode's EEGRegressor.fit returns None, hand over the net itself"
     if hasattr(teacher, "steps"):
         net = "the net in it (pipe[-1])"
     elif hasattr(teacher, "estimator"):

@@ -14,6 +14,7 @@ from torch import nn
 from ..models import CheckpointError
 from ..models.checkpoint import replace_file
 from ..models.wrapped import unwrap
+from ..pretraining.processes import n_processes, process_index
 from .after_all import AfterAll
 from .describe import DescribedCallback
 from .files import name_of_writer, remove_left
@@ -122,7 +123,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         if _is_main(net):
             remove_left(self.file)
         # Nobody writes before everybody has read.
-        _wait_for_all()
+        _wait_for_all(net)
         AfterAll.follow(net, self)
 
     def _begin_again(self, net) -> None:
@@ -345,15 +346,10 @@ def _plain(value):
 
 def _is_main(net) -> bool:
     """Whether this process is the one that writes."""
-    accelerator = getattr(net, "accelerator", None)
-    if accelerator is not None:
-        return accelerator.is_main_process
-    distributed = torch.distributed
-    running = distributed.is_available() and distributed.is_initialized()
-    return not running or distributed.get_rank() == 0
+    return process_index(net) == 0
 
 
-def _wait_for_all() -> None:
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
+def _wait_for_all(net) -> None:
+    """Not for processes that train nets of their own: they may never come here."""
+    if n_processes(net) > 1:
+        net.accelerator.wait_for_everyone()

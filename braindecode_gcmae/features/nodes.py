@@ -141,17 +141,23 @@ class FeatureNorm(nn.Module):
 
 @torch.jit.unused
 def _sum_over_processes(totals: Tensor) -> Tensor:
-    """The same over all processes that train one model together.
+    """The same over all processes that train one model together."""
+    group = training_group()
+    if group is not None:
+        torch.distributed.all_reduce(totals, group=group)
+    return totals
+
+
+def training_group():
+    """The processes that train one model together; None if this one trains alone.
 
     Only inside DistributedDataParallel's forward: processes may as well train a model
     each (a fold of a cross-validation), and know nothing of each other's data.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return totals
+        return None
     wrapper = torch.nn.parallel.DistributedDataParallel._get_active_ddp_module()
-    if wrapper is not None:
-        torch.distributed.all_reduce(totals, group=wrapper.process_group)
-    return totals
+    return None if wrapper is None else wrapper.process_group
 
 
 class SpectralFeatures(nn.Module):

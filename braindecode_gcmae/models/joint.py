@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..features import Electrodes
+from ..features.nodes import training_group
 from ..losses import info_nce, reconstruction_loss
 from ..momentum import KeyQueue
 from .branch import Branch, Draw, Windows
@@ -107,7 +108,8 @@ class JointPretraining(nn.Module):
         -------
         dict
             ``rec_<density>``, ``contrast_<density>`` (scalars), and the detached
-            ``keys`` (B, P, D') with their ``groups`` (B,) for the queue.
+            ``keys`` (B, P, D') with their ``groups`` (B,) for the queue: in training
+            under DistributedDataParallel those of all its processes.
         """
         # Its own keys of earlier epochs are no negatives of a window, known or not.
         group = torch.where(group < 0, index + _NOBODY, group)
@@ -132,6 +134,8 @@ class JointPretraining(nn.Module):
                 temperature=self.temperature,
                 usable=usable.repeat(n, 1),
             )
+        if self.training:
+            positives, group = _gather(positives), _gather(group)
         return {**terms, "keys": positives, "groups": group}
 
     def _density(self, branch: Branch, x, index, **where):
@@ -202,15 +206,11 @@ class JointPretraining(nn.Module):
 
     @torch.no_grad()
     def momentum_step(self, keys: Tensor | None, groups: Tensor | None) -> None:
-        """After the optimiser's step: move the key encoders, push the keys.
-
-        Under torch.distributed the keys of all ranks are pushed by every rank.
-        """
+        """After the optimiser's step: move the key encoders, push the keys."""
         if keys is None:
             return
         for branch in self.branches.values():
             branch.momentum_step(self.momentum)
-        keys, groups = _gather(keys), _gather(groups)
         n_keys = keys.shape[1]
         self.queue.enqueue(keys.flatten(0, 1), groups.repeat_interleave(n_keys))
 
@@ -239,10 +239,11 @@ def _encode(network: nn.Module, graphs: list) -> tuple[Tensor, ...]:
 
 
 def _gather(tensor: Tensor) -> Tensor:
-    """Concatenate the tensors of all processes, in order of rank."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
+    """Concatenate the tensors of all processes that train together, by rank."""
+    together = training_group()
+    if together is None:
         return tensor
-    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, tensor.contiguous())
+    n_processes = torch.distributed.get_world_size(together)
+    parts = [torch.empty_like(tensor) for _ in range(n_processes)]
+    torch.distributed.all_gather(parts, tensor.contiguous(), group=together)
     return torch.cat(parts)

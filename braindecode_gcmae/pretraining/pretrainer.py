@@ -6,6 +6,7 @@ import warnings
 import torch
 from skorch import NeuralNet
 from torch import nn
+from torch.utils.data import Subset
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
@@ -313,6 +314,14 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
             windows = UnlabelledWindows(windows, [None] * len(windows))
         return windows
 
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Split off windows to validate on; a predefined split may hold any windows."""
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        split_off = isinstance(valid, Subset) and valid.dataset is X
+        if valid is not None and not split_off:
+            valid = self._arranged(UnlabelledWindows(valid))
+        return train, valid
+
     def get_iterator(self, dataset, training=False):
         """Loader of the windows; in training in an order set by seed and epoch."""
         name = "iterator_train" if training else "iterator_valid"
@@ -384,6 +393,12 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         self.terms_.append(dict(zip(names, values[1:], strict=True)))
         self.position_ += 1
         self.seen_ += len(batch[0]["index"]) * n_processes(self)
+        return step
+
+    def validation_step(self, batch, **fit_params):
+        """Loss of a validation batch, the same in all processes: they stop by it."""
+        step = super().validation_step(batch, **fit_params)
+        step["loss"] = mean_over_processes(self, step["loss"].detach())
         return step
 
     def resume_state(self) -> dict:

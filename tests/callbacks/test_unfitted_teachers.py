@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from braindecode import EEGClassifier
+from braindecode import EEGClassifier, EEGRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -30,6 +30,7 @@ from braindecode_gcmae import (
     GCMAEPretrainer,
     GCMAEPretraining,
     GCMAETeacher,
+    TopologyDistillation,
 )
 from braindecode_gcmae.encoders import ChebyshevEncoder
 
@@ -220,3 +221,6 @@ def test_a_net_inside_a_pipeline_or_a_search_is_to_be_handed_over(wrap, name):
             fit(classifier(callbacks=distil(given)))
     with pytest.raises(TypeError, match="or a folder, got LogisticRegression$"):
         fit(classifier(callbacks=distil(LogisticRegression())))
+    nothing = unfitted(cls=EEGRegressor).fit(X, Y)
+    with pytest.raises(TypeError, match="NoneType: .*EEGRegressor.fit returns None"):
+        fit(classifier(callbacks=[("distil", TopologyDistillation(nothing))]))

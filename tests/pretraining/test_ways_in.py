@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from skorch.dataset import ValidSplit
+from skorch.dataset import Dataset, ValidSplit
+from skorch.helper import predefined_split
 from test_data import mixed, recording
 from tiny import (
     FEW,
@@ -26,6 +27,7 @@ from tiny import (
     teacher,
     vector,
     weights,
+    windowed,
     windows,
 )
 from torch.utils.data import Subset
@@ -111,6 +113,24 @@ def test_mixed_montages_may_be_validated():
     net = pretrainer(train_split=ValidSplit(2), max_epochs=1, chs_info=info()["chs"])
     history = net.fit(mixed()).history
     assert np.isfinite(history[-1]["valid_loss"])
+
+
+@pytest.mark.parametrize("kind", ["dataset", "recording", "turned"])
+def test_a_predefined_split_holds_whatever_fit_takes(kind):
+    x = windows(8, seed=1)
+    validated = {
+        "dataset": Dataset(x),  # skorch's
+        "recording": windowed(x, NAMES),
+        "turned": windowed(x[:, ::-1], NAMES[::-1]),
+    }
+    given = {"max_epochs": 1, "objective": "reconstruction"}
+    losses = [
+        pretrainer(**given, train_split=predefined_split(held_out))
+        .fit(windows())
+        .history[-1, "valid_loss"]
+        for held_out in (UnlabelledWindows(x), validated[kind])
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_subset_is_embedded_as_its_windows_are():
