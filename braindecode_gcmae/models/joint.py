@@ -41,6 +41,9 @@ class JointPretraining(nn.Module):
         Edges of the masked nodes: those that the graph knows without their data (where
         it knows none, the mean edge of the others), or the original ones, which tell
         what was correlated with them (as in the paper's Fig. 1).
+    detach_reconstructed : bool
+        Cut the gradient between reconstructed queries and the decoder that made them.
+        In the paper's Fig. 6d they pass it.
     seed : int
         Of masks and noise.
 
@@ -64,6 +67,7 @@ class JointPretraining(nn.Module):
         noise: float = 0.0,
         reconstruction: dict | None = None,
         masked_edges: str = "inferred",
+        detach_reconstructed: bool = False,
         seed: int = 0,
     ):
         super().__init__()
@@ -82,6 +86,7 @@ class JointPretraining(nn.Module):
         self.contrast, self.reconstruct = contrast, reconstruct
         self.momentum, self.temperature = momentum, temperature
         self.reconstruction = dict(reconstruction or {})
+        self.detach_reconstructed = detach_reconstructed
         self.seed = seed
         self.epoch = 0
 
@@ -170,6 +175,8 @@ class JointPretraining(nn.Module):
             return loss, [], []
         rebuilt_q, rebuilt_k = (None, None) if rebuilt is None else rebuilt.chunk(2)
         if rebuilt_q is not None:
+            if self.detach_reconstructed:
+                rebuilt_q = rebuilt_q.detach()
             graph = _rebuilt_graph(network, windows, rebuilt_q)
             (h,) = _encode(network, [graph])
             queries.append(branch.embed(branch.query, h, windows.electrodes))

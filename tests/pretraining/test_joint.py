@@ -186,6 +186,20 @@ def test_queries_and_keys_share_no_tensor_and_keys_get_no_gradient():
     assert not out["keys"].requires_grad
 
 
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_contrast_of_reconstructions_trains_the_decoder_unless_detached(detach):
+    net = joint(student=None, detach_reconstructed=detach)
+    step(net, batch())  # fills the queue: a contrast without negatives is zero
+    net.zero_grad()
+    data = batch(seed=1)
+    net(data[0], data[1] + 100, data[2] + 100)["contrast_teacher"].backward()
+    branch = net.branches["teacher"]
+    reached = [p.grad is not None for p in branch.decoder.parameters()]
+    assert all(reached) if not detach else not any(reached)
+    embed = branch.model.network.embed.weight.grad
+    assert embed is not None and (embed != 0).any()
+
+
 def test_no_parameter_of_the_query_makes_a_key():
     # Features, graph, encoder and projector: all have slow twins.
     net = joint(reconstruct=False).eval()
