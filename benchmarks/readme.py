@@ -45,6 +45,19 @@ TEACHERS = {
     "teacher, 64 electrodes, from scratch": "teacher scratch",
 }
 ALL = {**STUDENTS, **PEERS, "log spectra + LR": "log-PSD+LR", **TEACHERS}
+OF_RESPONSES = {
+    "student, powers": SCRATCH,
+    "student, time course": "evoked",
+    "student, time course, pretrained": "evoked pretrained",
+    "student, time course, distilled": "evoked distilled",
+    "student, time course, both": "evoked both",
+    "teacher, 64 electrodes, time course": "teacher evoked",
+    "EEGNet": "EEGNet",
+    "xDAWN, tangent space + LR": "xDAWN+TS+LR",
+    "xDAWN, tangent space + LR, aligned": "xDAWN+TS+LR aligned",
+    "interval means + LDA": "means+LDA",
+    "interval means + LDA, aligned": "means+LDA aligned",
+}
 SETS = {
     "motor 8": ("left-right", "motor-8"),
     "headband 8": ("left-right", "headband-8"),
@@ -133,6 +146,16 @@ def tasks_table():
     return methods({**ALL, **plain}, ("tasks", "laptop"), places)
 
 
+def evoked_table():
+    """What follows a cue: does the target appear or disappear?"""
+    places = {
+        "motor 8, many": ("cue", "motor-8", "many"),
+        "motor 8, few": ("cue", "motor-8", "few"),
+        "headband 8, many": ("cue", "headband-8", "many"),
+    }
+    return methods(OF_RESPONSES, ("evoked",), places)
+
+
 def demonstration(data):
     """Table and comparisons of the demonstration."""
     rows = read(RESULTS / f"demo_{data}.csv")
@@ -189,6 +212,7 @@ BLOCKS = {
     "laptop": laptop_table,
     "many": many_table,
     "tasks": tasks_table,
+    "evoked": evoked_table,
     "demo_physionet": lambda: demonstration("physionet"),
     "demo_simulated": lambda: demonstration("simulated"),
     "planned": planned_table,
