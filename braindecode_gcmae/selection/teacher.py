@@ -28,6 +28,9 @@ __all__ = ["mean_graph", "model_of", "occlusion_importance"]
 def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.ndarray:
     """Mean adjacency of a model's graphs over windows.
 
+    An edge is averaged over the windows that have both of its electrodes, if there are
+    any: one that some recordings lack is not taken for an isolated one.
+
     Parameters
     ----------
     model : GCMAETeacher or GCMAEStudent, or a fitted net around one
@@ -57,16 +60,22 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     else:
         x = _sample(windows, max_windows, model)
     total = torch.zeros(network.n_nodes, network.n_nodes, dtype=torch.double)
+    measured, n_measured = torch.zeros_like(total), torch.zeros_like(total)
     with evaluating(model):
         for part in x.to(network.positions.device).split(64):
-            adjacency = network.graph_of(part)[2]
-            total += adjacency.cpu().double().sum(0)
+            _, _, adjacency, electrodes = network.graph_of(part)
+            adjacency, there = adjacency.cpu().double(), electrodes.present.cpu()
+            both = there.unsqueeze(2) & there.unsqueeze(1)
+            total += adjacency.sum(0)
+            measured += torch.where(both, adjacency, 0.0).sum(0)
+            n_measured += both.sum(0)
     if windows is None and network.n_nodes > 1 and not total.any():
         raise ValueError(
             f"a {type(network.graph).__name__} has no edge before it sees data: pass "
             "windows="
         )
-    return (total / len(x)).numpy()
+    mean = torch.where(n_measured > 0, measured / n_measured, total / len(x))
+    return mean.numpy()
 
 
 @torch.no_grad()
