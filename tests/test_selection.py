@@ -205,6 +205,15 @@ def test_an_edge_is_averaged_over_the_windows_that_have_both_electrodes(graph, w
     np.testing.assert_allclose(graphs[0][row], graphs[1][row], atol=1e-6)
 
 
+def test_importance_is_asked_of_the_windows_that_have_the_electrode(model, windows):
+    row, lacking = NAMES.index("Cz"), windows.copy()
+    lacking[:4, row] = np.nan
+    some = occlusion_importance(model, lacking)[row]
+    assert some == pytest.approx(occlusion_importance(model, windows[4:])[row])
+    lacking[:, row] = np.nan
+    assert occlusion_importance(model, lacking)[row] == 0
+
+
 def test_without_windows_the_graph_is_geometric_and_learned(model):
     positions = torch.as_tensor(electrode_positions(NAMES), dtype=torch.float32)
     basis = model.network.basis

@@ -84,10 +84,11 @@ def occlusion_importance(
 ) -> np.ndarray:
     r"""How much the output changes when an electrode goes missing.
 
-    .. math:: I_j = \frac{1}{B} \sum_b \lVert z_b - z_{b \setminus j} \rVert^2
+    .. math:: I_j = \frac{1}{B_j} \sum_b \lVert z_b - z_{b \setminus j} \rVert^2
 
-    with the logits z less their mean over classes (what softmax sees), or the window
-    embeddings of a model without a trained head.
+    over the :math:`B_j` windows that have it (0 where none has), with the logits z less
+    their mean over classes (what softmax sees), or the window embeddings of a model
+    without a trained head.
 
     Parameters
     ----------
@@ -100,6 +101,7 @@ def occlusion_importance(
     """
     model, trained_head = model_of(model)
     network, total = model.network, np.zeros(model.network.n_nodes)
+    n_having = np.zeros_like(total)
     x = _sample(windows, max_windows, model)
     whole_cap = x.shape[1] == network.n_chans
     channels = network.rows.tolist() if whole_cap else range(network.n_nodes)
@@ -114,11 +116,12 @@ def occlusion_importance(
 
         for part in x.to(network.positions.device).split(64):
             whole = output(part)
+            n_having += network.locate(part)[1].present.cpu().sum(0).numpy()
             for row, channel in enumerate(channels):
                 without = part.clone()
                 without[:, channel] = torch.nan  # the model's own "missing electrode"
                 total[row] += float((whole - output(without)).square().sum())
-    return total / len(x)
+    return total / n_having.clip(1)
 
 
 def model_of(teacher) -> tuple[nn.Module, bool]:
