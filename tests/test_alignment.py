@@ -624,6 +624,15 @@ def test_streaming_equals_batch_with_a_dead_and_a_flat_channel():
     np.testing.assert_allclose(stream.transform(x), batch, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:the recording")
+def test_streaming_shrinks_a_short_recording_by_the_channels_that_move_as_batch_does():
+    x = recording(39, n_windows=6, n_times=8)  # 48 samples: enough for 4, not for 5
+    x[:, 3] = 7.0
+    streamed = StreamingAlignment().update(x).transform(x)
+    batch = RecordingAlignment().transform(x)
+    np.testing.assert_allclose(streamed, batch, rtol=1e-7, atol=1e-9)
+
+
 def test_streaming_starts_with_the_scale_and_goes_on_from_a_saved_state():
     x = recording(40).astype("f4")
     stream = StreamingAlignment()

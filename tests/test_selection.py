@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from braindecode_gcmae import GCMAEStudent, GCMAETeacher, select_electrodes
-from braindecode_gcmae.graph import FunctionalGraph, geometric_adjacency
+from braindecode_gcmae.graph import FunctionalGraph, MixedGraph, geometric_adjacency
 from braindecode_gcmae.montage import electrode_positions, make_chs_info, montage_preset
 from braindecode_gcmae.selection import (
     coverage,
@@ -195,6 +195,23 @@ def test_the_mean_graph_is_the_mean_over_windows(model, windows):
         one = [model.network.graph_of(torch.tensor(w[None]))[2][0] for w in windows]
     expected = torch.stack(one).mean(0).numpy()
     np.testing.assert_allclose(mean_graph(model, windows), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("graph", [MixedGraph, FunctionalGraph])
+def test_an_edge_is_averaged_over_the_windows_that_have_both_electrodes(graph, windows):
+    model, row, lacking = make_model(graph=graph), NAMES.index("Cz"), windows.copy()
+    lacking[:4, row] = np.nan
+    graphs = mean_graph(model, lacking), mean_graph(model, windows[4:])
+    np.testing.assert_allclose(graphs[0][row], graphs[1][row], atol=1e-6)
+
+
+def test_importance_is_asked_of_the_windows_that_have_the_electrode(model, windows):
+    row, lacking = NAMES.index("Cz"), windows.copy()
+    lacking[:4, row] = np.nan
+    some = occlusion_importance(model, lacking)[row]
+    assert some == pytest.approx(occlusion_importance(model, windows[4:])[row])
+    lacking[:, row] = np.nan
+    assert occlusion_importance(model, lacking)[row] == 0
 
 
 def test_without_windows_the_graph_is_geometric_and_learned(model):

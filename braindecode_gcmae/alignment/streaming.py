@@ -11,7 +11,11 @@ from braindecode_gcmae.alignment.formulas import (
     degrees_of_freedom,
     window_covariances,
 )
-from braindecode_gcmae.alignment.signal import rounding_floor, without_rounding
+from braindecode_gcmae.alignment.signal import (
+    flat_channels,
+    rounding_floor,
+    without_rounding,
+)
 
 _ARTEFACT = 1e3  # times the variance so far, 32 times the amplitude
 _KNOWN_AFTER = 10  # windows
@@ -167,10 +171,10 @@ class StreamingAlignment:
         if not self._windows:
             raise ValueError("no window seen yet: call update(window) first")
         covariance = self._mean_covariance()
-        unseen = np.diag(self._counts) == 0
         shrinkage = self.shrinkage
         if shrinkage == "auto":
-            n_chans = int((~unseen).sum())
+            moving = np.isfinite(np.diag(covariance)) & ~flat_channels(covariance)
+            n_chans = int(moving.sum())
             # What has faded from memory is known no longer.
             n = min(self._windows, self.memory or self._windows)
             samples = self._samples * n / self._windows

@@ -59,7 +59,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         A search is over models (``net.module_``), folders, unfitted nets or whole
         callbacks: scikit-learn clones candidates, and a fitted net's clone is unfitted.
     kd_weight, gtd_weight : float or callable(epoch) -> float
-        Weights of the soft labels and of the topology term.
+        Weights of the soft labels and of the topology term. The first epoch is 1, as in
+        the history.
     lsp_weight, gcrd_weight : float
         Weights of the baselines LSP and G-CRD.
     temperature : float

@@ -67,6 +67,9 @@ class FunctionalGraph(nn.Module):
 class CoherenceGraph(nn.Module):
     """One graph per window: magnitude-squared coherence of the signals.
 
+    Pretraining rebuilds features, not signals: the graph of a rebuilt window is that of
+    its original signals, hidden electrodes included.
+
     Parameters
     ----------
     n_basis : int

@@ -262,7 +262,8 @@ def local_structure_loss(
     .. math:: \frac{1}{n} \sum_i KL(\operatorname{softmax}_{j \in N(i)} Z^t_{ij} / T
               \| \operatorname{softmax}_{j \in N(i)} Z^s_{ij} / T)
 
-    A node without neighbours adds 0.
+    A node without neighbours adds 0. The divergence is that of the authors' code; their
+    paper prints it the other way round.
 
     Parameters
     ----------

@@ -223,7 +223,10 @@ class JointPretraining(nn.Module):
 
 
 def _rebuilt_graph(network: nn.Module, windows: Windows, rebuilt: Tensor) -> tuple:
-    """The reconstructed graph: its edges, too, are made of reconstructed features."""
+    """The reconstructed graph: its edges, too, are made of reconstructed features.
+
+    But for those of a graph of signals (CoherenceGraph): none are reconstructed.
+    """
     adjacency = network.graph(windows.x, rebuilt, windows.electrodes)
     return rebuilt, adjacency, windows.electrodes
 

@@ -28,6 +28,9 @@ __all__ = ["mean_graph", "model_of", "occlusion_importance"]
 def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.ndarray:
     """Mean adjacency of a model's graphs over windows.
 
+    An edge is averaged over the windows that have both of its electrodes, if there are
+    any: one that some recordings lack is not taken for an isolated one.
+
     Parameters
     ----------
     model : GCMAETeacher or GCMAEStudent, or a fitted net around one
@@ -57,16 +60,22 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
     else:
         x = _sample(windows, max_windows, model)
     total = torch.zeros(network.n_nodes, network.n_nodes, dtype=torch.double)
+    measured, n_measured = torch.zeros_like(total), torch.zeros_like(total)
     with evaluating(model):
         for part in x.to(network.positions.device).split(64):
-            adjacency = network.graph_of(part)[2]
-            total += adjacency.cpu().double().sum(0)
+            _, _, adjacency, electrodes = network.graph_of(part)
+            adjacency, there = adjacency.cpu().double(), electrodes.present.cpu()
+            both = there.unsqueeze(2) & there.unsqueeze(1)
+            total += adjacency.sum(0)
+            measured += torch.where(both, adjacency, 0.0).sum(0)
+            n_measured += both.sum(0)
     if windows is None and network.n_nodes > 1 and not total.any():
         raise ValueError(
             f"a {type(network.graph).__name__} has no edge before it sees data: pass "
             "windows="
         )
-    return (total / len(x)).numpy()
+    mean = torch.where(n_measured > 0, measured / n_measured, total / len(x))
+    return mean.numpy()
 
 
 @torch.no_grad()
@@ -75,10 +84,11 @@ def occlusion_importance(
 ) -> np.ndarray:
     r"""How much the output changes when an electrode goes missing.
 
-    .. math:: I_j = \frac{1}{B} \sum_b \lVert z_b - z_{b \setminus j} \rVert^2
+    .. math:: I_j = \frac{1}{B_j} \sum_b \lVert z_b - z_{b \setminus j} \rVert^2
 
-    with the logits z less their mean over classes (what softmax sees), or the window
-    embeddings of a model without a trained head.
+    over the :math:`B_j` windows that have it (0 where none has), with the logits z less
+    their mean over classes (what softmax sees), or the window embeddings of a model
+    without a trained head.
 
     Parameters
     ----------
@@ -91,6 +101,7 @@ def occlusion_importance(
     """
     model, trained_head = model_of(model)
     network, total = model.network, np.zeros(model.network.n_nodes)
+    n_having = np.zeros_like(total)
     x = _sample(windows, max_windows, model)
     whole_cap = x.shape[1] == network.n_chans
     channels = network.rows.tolist() if whole_cap else range(network.n_nodes)
@@ -105,11 +116,12 @@ def occlusion_importance(
 
         for part in x.to(network.positions.device).split(64):
             whole = output(part)
+            n_having += network.locate(part)[1].present.cpu().sum(0).numpy()
             for row, channel in enumerate(channels):
                 without = part.clone()
                 without[:, channel] = torch.nan  # the model's own "missing electrode"
                 total[row] += float((whole - output(without)).square().sum())
-    return total / len(x)
+    return total / n_having.clip(1)
 
 
 def model_of(teacher) -> tuple[nn.Module, bool]:

@@ -80,6 +80,23 @@ def test_samples_of_a_masked_electrode_reach_no_input_of_the_loss(graph, view):
         )
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_samples_of_a_masked_electrode_reach_a_rebuilt_graph_of_signals_alone(graph):
+    net = joint(teacher=teacher(graph=graph), student=None)
+    branch = net.branches["teacher"]
+    x, index, _ = batch()
+    before = branch.windows(x, False)
+    draw = net._draw(branch, before, index, 0)
+    disturbed = x.clone()
+    disturbed[draw.dropped] = 100 * torch.from_numpy(windows(1, 1, seed=9))[0, 0]
+    rebuilt = torch.randn_like(before.target)
+    graphs = [
+        module_of_joint._rebuilt_graph(branch.model.network, given, rebuilt)[1]
+        for given in (before, branch.windows(disturbed, False))
+    ]
+    assert torch.equal(*graphs) is (graph is not CoherenceGraph)
+
+
 def test_the_original_edges_of_masked_nodes_are_there_on_request_only():
     data = batch()
     for rule, equal in (("original", True), ("inferred", False)):
