@@ -26,7 +26,7 @@ _OF_SKORCH = {"classes", "epochs"}  # arguments of its fit that forward is not t
 class GCMAEClassifier(EEGClassifier):
     """An ``EEGClassifier`` whose ``fit`` also takes whose the windows are.
 
-    And windows of the person to be tested, without labels. Both are kept for
+    It also takes windows of the person to be tested, without labels. Both are kept for
     :class:`~braindecode_gcmae.GCMAEPretraining` (a plain net would hand them to the
     module's ``forward``). All parameters are those of
     :class:`braindecode.EEGClassifier`.
