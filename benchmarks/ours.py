@@ -170,20 +170,13 @@ PARTS = (
     Recipe("no graph layers", student={"depth": 0}),
 )
 TIME_COURSE = {"features": "EvokedFeatures"}
+_BOTH = {"student": TIME_COURSE, "teacher": TIME_COURSE}
 EVOKED = (
     Recipe("evoked", student=TIME_COURSE),
-    Recipe(
-        "evoked pretrained", pretrain=True, student=TIME_COURSE, teacher=TIME_COURSE
-    ),
-    Recipe("evoked distilled", distil=True, student=TIME_COURSE, teacher=TIME_COURSE),
-    Recipe(
-        "evoked both",
-        pretrain=True,
-        distil=True,
-        student=TIME_COURSE,
-        teacher=TIME_COURSE,
-    ),
-    Recipe("teacher evoked", student=TIME_COURSE, teacher=TIME_COURSE),
+    Recipe("evoked pretrained", pretrain=True, **_BOTH),
+    Recipe("evoked distilled", distil=True, **_BOTH),
+    Recipe("evoked both", pretrain=True, distil=True, **_BOTH),
+    Recipe("teacher evoked", **_BOTH),
 )
 ABLATIONS = (
     DISTILLATION

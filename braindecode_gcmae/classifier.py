@@ -20,11 +20,13 @@ from .montage.recording import kept_epochs
 
 __all__ = ["GCMAEClassifier"]
 
+_OF_SKORCH = {"classes", "epochs"}  # arguments of its fit that forward is not told
+
 
 class GCMAEClassifier(EEGClassifier):
     """An ``EEGClassifier`` whose ``fit`` also takes whose the windows are.
 
-    And windows of the person to be tested, without labels. Both are kept for
+    It also takes windows of the person to be tested, without labels. Both are kept for
     :class:`~braindecode_gcmae.GCMAEPretraining` (a plain net would hand them to the
     module's ``forward``). All parameters are those of
     :class:`braindecode.EEGClassifier`.
@@ -123,11 +125,12 @@ class GCMAEClassifier(EEGClassifier):
                     f"{name} must name the subject of each of the {n_windows} "
                     f"windows, got {len(ids)}"
                 )
-        self.fit_metadata_ = {**given, "X_target_unlabeled": target, "others": others}
+        self.fit_metadata_ = {**given, "X_target_unlabeled": target}
+        self.others_ = {*others} - _OF_SKORCH
         try:
             yield
         finally:
-            self.fit_metadata_ = {}  # a fitted net holds no data
+            self.fit_metadata_, self.others_ = {}, set()  # a fitted net holds no data
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at windows and labels before anything is trained."""
@@ -145,7 +148,7 @@ class GCMAEClassifier(EEGClassifier):
         several = any(p.kind is p.VAR_KEYWORD for p in taken.values())
         if several or not is_stock(self):  # a net of one's own may take more
             return
-        unknown = set(getattr(self, "fit_metadata_", {}).get("others", ())) - set(taken)
+        unknown = getattr(self, "others_", set()) - set(taken)
         if unknown:
             raise TypeError(
                 f"fit got {sorted(unknown)}, which the model's forward does not take; "

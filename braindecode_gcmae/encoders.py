@@ -62,20 +62,20 @@ class ChebyshevConvolution(nn.Module):
 
     def forward(self, x: Tensor, laplacian: Tensor) -> Tensor:
         """(B, N, in_dim), scaled Laplacian (B, N, N) or (N, N) -> (B, N, out_dim)."""
-        if laplacian.dim() == 2:
-            out = self._on_one_graph(x, laplacian)
+        if laplacian.dim() == 2 and self.order > 3:  # of few the recursion is as fast
+            out = self._by_polynomials(x, laplacian)
         else:
-            out = self._on_own_graphs(x, laplacian)
+            out = self._by_recursion(x, laplacian)
         return out if self.bias is None else out + self.bias
 
-    def _on_own_graphs(self, x: Tensor, laplacians: Tensor) -> Tensor:
-        filtered = [x, laplacians @ x][: self.order]
+    def _by_recursion(self, x: Tensor, laplacian: Tensor) -> Tensor:
+        filtered = [x, laplacian @ x][: self.order]
         while len(filtered) < self.order:
-            filtered.append(2 * (laplacians @ filtered[-1]) - filtered[-2])
+            filtered.append(2 * (laplacian @ filtered[-1]) - filtered[-2])
         # Side by side, all K products are one.
         return torch.cat(filtered, -1) @ self.weight.flatten(0, 1)
 
-    def _on_one_graph(self, x: Tensor, laplacian: Tensor) -> Tensor:
+    def _by_polynomials(self, x: Tensor, laplacian: Tensor) -> Tensor:
         """The polynomials once for all windows, side by side, on all :math:`X W_k`."""
         n = laplacian.shape[0]
         polynomials = chebyshev_basis(laplacian, self.order)

@@ -114,6 +114,12 @@ def test_an_argument_that_nobody_takes_is_an_error_before_the_pretraining(spy):
     assert not spy
 
 
+@pytest.mark.parametrize("given", [{"epochs": 2}, {"classes": [0, 1]}, {"pos": None}])
+def test_arguments_of_skorch_and_of_the_model_are_taken(given):
+    made = net(callbacks=None).fit(X, Y, **given)
+    assert len(made.history) == given.get("epochs", 1)
+
+
 def test_inputs_by_name_are_as_many_as_their_windows():
     made = net(callbacks=None, module__n_times=X.shape[2], module__n_outputs=2)
     made.fit({"x": X}, Y, groups=SUBJECTS)

@@ -13,6 +13,7 @@ from scipy import signal
 from braindecode_gcmae.features import Electrodes, SpectralFeatures
 from braindecode_gcmae.graph import (
     CoherenceGraph,
+    EdgeMean,
     FreeGraph,
     FunctionalGraph,
     GeometricGraph,
@@ -744,3 +745,38 @@ def test_functional_edges_of_powers_have_no_unit(seed):
     torch.testing.assert_close(
         row_correlation(volts), row_correlation(microvolts), rtol=0, atol=1e-4
     )
+
+
+# ---------------------------------------------------------------- means of graphs
+
+
+def test_the_mean_of_edges_agrees_with_a_slow_loop():
+    adjacency = random_adjacency(12, 5)
+    present = torch.from_numpy(np.random.default_rng(1).uniform(size=(12, 5)) < 0.6)
+    present[:, 4] = False
+    mean = EdgeMean()
+    for rows in (slice(0, 5), slice(5, 12)):
+        mean.add(adjacency[rows], present[rows])
+    ours = mean.value()
+    for i in range(5):
+        for j in range(5):
+            both = [w for w in range(12) if present[w, i] and present[w, j]]
+            chosen = both or range(12)
+            expected = sum(float(adjacency[w, i, j]) for w in chosen) / len(chosen)
+            assert float(ours[i, j]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_mean_of_whole_graphs_is_their_mean():
+    adjacency = random_adjacency(6, 4)
+    mean = EdgeMean()
+    mean.add(adjacency, torch.ones(6, 4, dtype=torch.bool))
+    assert torch.equal(mean.value(), adjacency.sum(0) / 6)
+
+
+def test_there_is_no_mean_of_no_graph():
+    with pytest.raises(ValueError, match="no graph was added"):
+        EdgeMean().value()
+    empty = EdgeMean()
+    empty.add(torch.zeros(0, 3, 3), torch.ones(0, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="no graph was added"):
+        empty.value()

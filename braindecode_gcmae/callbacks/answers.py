@@ -7,6 +7,7 @@ import torch
 from skorch.utils import to_device
 from torch import Tensor, nn
 
+from ..graph import EdgeMean
 from ..models.wrapped import evaluating
 from .hooks import INPUTS, device_of
 from .randomness import unmoved_randomness
@@ -144,12 +145,10 @@ def refuse_unordered(network: nn.Module, inputs: dict) -> None:
 @torch.no_grad()
 def mean_graph(model: nn.Module, net, windows) -> Tensor:
     """Mean adjacency of a model over windows, in evaluation mode."""
-    network = model.network
-    total, count = 0.0, 0
+    network, mean = model.network, EdgeMean()
     with evaluating(network):
         for inputs in inputs_of(net, windows):
             refuse_unordered(network, inputs)
-            adjacency = network.graph_of(**inputs)[2]
-            total = total + adjacency.sum(0)
-            count += len(adjacency)
-    return total / count
+            _, _, adjacency, electrodes = network.graph_of(**inputs)
+            mean.add(adjacency, electrodes.present)
+    return mean.value()

@@ -59,7 +59,8 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
     TypeError
         If it is no model of this package, or an unfitted net.
     ValueError
-        If the net's module has another architecture, or a pretraining comes before.
+        If the net's module has another architecture, a pretraining comes before, or
+        the windows hold no signal or have another sampling rate than the model.
     """
 
     def __init__(self, checkpoint):

@@ -13,6 +13,7 @@ from .formulas import (
     row_correlation,
     scaled_laplacian,
 )
+from .mean import EdgeMean
 from .modules import (
     CoherenceGraph,
     FreeGraph,
@@ -25,6 +26,7 @@ from .pairs import binarise, topology_pairs
 
 __all__ = [
     "CoherenceGraph",
+    "EdgeMean",
     "FreeGraph",
     "FunctionalGraph",
     "GeometricGraph",

@@ -68,7 +68,7 @@ class CoherenceGraph(nn.Module):
     """One graph per window: magnitude-squared coherence of the signals.
 
     Pretraining rebuilds features, not signals: the graph of a rebuilt window is that of
-    its original signals, hidden electrodes included.
+    the electrodes that were seen.
 
     Parameters
     ----------

@@ -177,7 +177,7 @@ class JointPretraining(nn.Module):
         if rebuilt_q is not None:
             if self.detach_reconstructed:
                 rebuilt_q = rebuilt_q.detach()
-            graph = _rebuilt_graph(network, windows, rebuilt_q)
+            graph = _rebuilt_graph(network, windows, rebuilt_q, q.dropped)
             (h,) = _encode(network, [graph])
             queries.append(branch.embed(branch.query, h, windows.electrodes))
         return loss, queries, self._keys(branch, windows, draws[1], rebuilt_k)
@@ -203,7 +203,7 @@ class JointPretraining(nn.Module):
         view = branch.view(network, windows, draw)
         graphs = [(view.features, view.adjacency, view.visible)]
         if rebuilt is not None:
-            graphs.append(_rebuilt_graph(network, windows, rebuilt))
+            graphs.append(_rebuilt_graph(network, windows, rebuilt, view.dropped))
         return [
             nn.functional.normalize(branch.embed(branch.key, h, electrodes), dim=1)
             for h, (_, _, electrodes) in zip(
@@ -222,12 +222,16 @@ class JointPretraining(nn.Module):
         self.queue.enqueue(keys.flatten(0, 1), groups.repeat_interleave(n_keys))
 
 
-def _rebuilt_graph(network: nn.Module, windows: Windows, rebuilt: Tensor) -> tuple:
+def _rebuilt_graph(
+    network: nn.Module, windows: Windows, rebuilt: Tensor, hidden: Tensor
+) -> tuple:
     """The reconstructed graph: its edges, too, are made of reconstructed features.
 
-    But for those of a graph of signals (CoherenceGraph): none are reconstructed.
+    A graph of signals (CoherenceGraph) is one of those that were seen, as no signal is
+    reconstructed.
     """
-    adjacency = network.graph(windows.x, rebuilt, windows.electrodes)
+    seen = torch.where(hidden.unsqueeze(-1), 0.0, windows.x)
+    adjacency = network.graph(seen, rebuilt, windows.electrodes)
     return rebuilt, adjacency, windows.electrodes
 
 

@@ -137,10 +137,10 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         branch = self._branch(density)
         if not any(f"rec_{density}" in epoch for epoch in self.history):
             warnings.warn(
-                f"the {density}'s decoder has not been trained here, what it paints "
-                "means nothing: save_pretrained keeps the models without their "
-                "decoders. Pickle the pretrainer to keep them, or train with an "
-                "objective that reconstructs",
+                f"the history holds no training of the {density}'s decoder: unless its "
+                "weights came by load_params, what it paints means nothing. "
+                "save_pretrained keeps the models without their decoders: pickle the "
+                "pretrainer to keep them, or train with an objective that reconstructs",
                 UserWarning,
                 stacklevel=2,
             )

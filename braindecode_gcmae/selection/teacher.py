@@ -11,6 +11,7 @@ from torch.utils.data import Subset
 
 from ..alignment.containers import refuse_uncut
 from ..features.look import check_windows, same_rate
+from ..graph import EdgeMean
 from ..models.base import ElectrodeGraphModel
 from ..models.wrapped import evaluating, unwrap
 from ..montage import match_electrodes, name_of
@@ -59,23 +60,18 @@ def mean_graph(model: nn.Module, windows=None, *, max_windows: int = 128) -> np.
         x = torch.full((1, network.n_chans, network.n_times), torch.nan)
     else:
         x = _sample(windows, max_windows, model)
-    total = torch.zeros(network.n_nodes, network.n_nodes, dtype=torch.double)
-    measured, n_measured = torch.zeros_like(total), torch.zeros_like(total)
+    mean = EdgeMean()
     with evaluating(model):
         for part in x.to(network.positions.device).split(64):
             _, _, adjacency, electrodes = network.graph_of(part)
-            adjacency, there = adjacency.cpu().double(), electrodes.present.cpu()
-            both = there.unsqueeze(2) & there.unsqueeze(1)
-            total += adjacency.sum(0)
-            measured += torch.where(both, adjacency, 0.0).sum(0)
-            n_measured += both.sum(0)
-    if windows is None and network.n_nodes > 1 and not total.any():
+            mean.add(adjacency.cpu().double(), electrodes.present.cpu())
+    adjacency = mean.value()
+    if windows is None and network.n_nodes > 1 and not adjacency.any():
         raise ValueError(
             f"a {type(network.graph).__name__} has no edge before it sees data: pass "
             "windows="
         )
-    mean = torch.where(n_measured > 0, measured / n_measured, total / len(x))
-    return mean.numpy()
+    return adjacency.numpy()
 
 
 @torch.no_grad()

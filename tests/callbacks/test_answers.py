@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import classifier, distil, fit, teacher, vector, windows
 
-from braindecode_gcmae.callbacks.answers import TeacherAnswers
+from braindecode_gcmae.callbacks.answers import TeacherAnswers, mean_graph
 from braindecode_gcmae.callbacks.answers import _digests as digests
 
 
@@ -121,3 +121,15 @@ def test_a_pickled_student_carries_no_answers():
     net = fit(classifier(callbacks=distil(), max_epochs=1))
     again = pickle.loads(pickle.dumps(net))
     assert dict(again.callbacks_)["distil"].answers_ is None
+
+
+def test_an_electrode_that_half_of_the_windows_lack_keeps_its_edges():
+    model, x = frozen(), windows(8)
+    net = classifier(model).initialize()
+    lacking = x.copy()
+    lacking[::2, 1] = float("nan")
+    graph, whole = (
+        mean_graph(model, net, net.get_dataset(part)) for part in (lacking, x[1::2])
+    )
+    torch.testing.assert_close(graph[1], whole[1])
+    assert (whole[1] > 0).any()

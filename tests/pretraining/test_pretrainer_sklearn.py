@@ -41,7 +41,7 @@ def test_a_decoder_that_was_not_trained_says_that_it_paints_nothing(tmp_path):
     net.save_pretrained(tmp_path)
     loaded = pretrainer().load_pretrained(tmp_path)
     for without in (loaded, fitted(objective="contrast")):
-        with pytest.warns(UserWarning, match="teacher's decoder has not been trained"):
+        with pytest.warns(UserWarning, match="no training of the teacher's decoder"):
             without.reconstruct(x, ["Cz"])
     loaded.partial_fit(windows(), groups=SUBJECTS)
     with warnings.catch_warnings():
