@@ -7,7 +7,7 @@ import pytest
 import torch
 from braindecode import EEGClassifier
 
-from braindecode_gcmae import GCMAEPretrainer, GCMAEStudent, GCMAETeacher
+from braindecode_gcmae import GCMAEPretrainer, GCMAEStudent, GCMAETeacher, StartFrom
 from braindecode_gcmae.features import Electrodes, EvokedFeatures, TemporalFeatures
 from braindecode_gcmae.models import CheckpointError
 
@@ -111,6 +111,19 @@ def test_a_checkpoint_for_another_length_of_window_says_so(tmp_path):
     model().save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="EvokedFeatures of.*another length"):
         GCMAEStudent.from_pretrained(tmp_path, n_times=2 * N_TIMES)
+
+
+def test_a_start_from_weights_for_another_length_of_window_says_so(tmp_path):
+    model().save_pretrained(tmp_path)
+    longer = np.concatenate([evoked(8)[0]] * 2, axis=2)
+    net = EEGClassifier(
+        model(n_times=2 * N_TIMES),
+        batch_size=8,
+        train_split=None,
+        callbacks=[("start", StartFrom(tmp_path))],
+    )
+    with pytest.raises(ValueError, match="EvokedFeatures: for windows of its length"):
+        net.fit(longer, np.arange(8) % 2)
 
 
 # ---------------------------------------------------------------- what it is for
