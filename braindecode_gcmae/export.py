@@ -250,7 +250,8 @@ class StreamingClassifier:
 
     The last window lies in a ring buffer; each decision is the model's answer to it,
     the same as for that window cut out of the recording. A model that was trained on
-    aligned recordings needs the alignment here, too.
+    aligned recordings needs the alignment here, too. At an event, push until its window
+    is complete and ask ``predict(window())`` (:ref:`evoked responses <expect-evoked>`).
 
     Parameters
     ----------

@@ -7,8 +7,9 @@ import pytest
 import torch
 from braindecode import EEGClassifier
 
-from braindecode_gcmae import GCMAEPretrainer, GCMAEStudent, GCMAETeacher
+from braindecode_gcmae import GCMAEPretrainer, GCMAEStudent, GCMAETeacher, StartFrom
 from braindecode_gcmae.features import Electrodes, EvokedFeatures, TemporalFeatures
+from braindecode_gcmae.models import CheckpointError
 
 CAP = ["F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4"]
 SFREQ, N_TIMES = 80, 80
@@ -96,6 +97,33 @@ def test_windows_of_another_length_are_an_error(n_times):
     features = EvokedFeatures(SFREQ, N_TIMES, segment_seconds=0.5)
     with pytest.raises(ValueError, match=f"{n_times} samples.*course of 80 samples"):
         features.observe(torch.randn(1, 8, n_times))
+
+
+@pytest.mark.parametrize("n_times", [40, 100, 159, 161, 320])
+def test_a_model_names_the_one_length_it_takes_and_no_spectrum(n_times):
+    student = model(n_times=160)  # two segments of a second
+    with pytest.raises(ValueError, match=f"of 160 samples.*n_times={n_times}$") as told:
+        student(torch.randn(1, 8, n_times))
+    assert "spectrum" not in str(told.value)
+
+
+def test_a_checkpoint_for_another_length_of_window_says_so(tmp_path):
+    model().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="EvokedFeatures of.*another length"):
+        GCMAEStudent.from_pretrained(tmp_path, n_times=2 * N_TIMES)
+
+
+def test_a_start_from_weights_for_another_length_of_window_says_so(tmp_path):
+    model().save_pretrained(tmp_path)
+    longer = np.concatenate([evoked(8)[0]] * 2, axis=2)
+    net = EEGClassifier(
+        model(n_times=2 * N_TIMES),
+        batch_size=8,
+        train_split=None,
+        callbacks=[("start", StartFrom(tmp_path))],
+    )
+    with pytest.raises(ValueError, match="EvokedFeatures: for windows of its length"):
+        net.fit(longer, np.arange(8) % 2)
 
 
 # ---------------------------------------------------------------- what it is for

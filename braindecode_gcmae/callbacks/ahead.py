@@ -6,6 +6,7 @@ pretraining, or the training of a teacher, which may have taken hours.
 
 import inspect
 
+import torch
 from braindecode.training.scoring import PostEpochTrainScoring
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
@@ -45,7 +46,7 @@ def check_ahead(net, X, y) -> None:
     """
     if isinstance(net.criterion_, OF_CLASSES):
         check_targets(net, y, several=False)
-        _check_class_weights(net)
+        _check_class_weights(net.criterion_, net)
     _check_data(net, X, y)
     train, valid = _halves(net, X, y)
     _check_batches(net, train)
@@ -60,25 +61,40 @@ def check_teacher_ahead(teacher, net, X, y) -> None:
 
     Raises
     ------
-    ValueError
-        If its training would have nothing to train on, or cannot be split.
+    TypeError, ValueError
+        If its training would have nothing to train on, or cannot be split, or its
+        criterion's weights fit no model of the student's classes.
     """
     from .origin import told_of_parts  # made of the stage, which asks here
 
     X, y, rows = training_part(net, X, y)
     alike = clone(teacher)
+    of_criterion = alike.get_params_for("criterion")
+    criterion = alike.initialized_instance(alike.criterion, of_criterion)
+    if isinstance(criterion, OF_CLASSES):
+        _check_class_weights(criterion, net)
     alike.fit_metadata_ = told_of_parts(teacher, net, rows)
     _check_batches(alike, _halves(alike, X, y)[0])
 
 
-def _check_class_weights(net) -> None:
-    weight = net.criterion_.weight
-    n_outputs = getattr(unwrap(net.module_), "n_outputs", None)
-    if weight is not None and n_outputs is not None and len(weight) != n_outputs:
+def _check_class_weights(criterion, net) -> None:
+    weight, module = criterion.weight, unwrap(net.module_)
+    if weight is None:
+        return
+    n_outputs = getattr(module, "n_outputs", None)
+    if n_outputs is not None and len(weight) != n_outputs:
         raise ValueError(
             f"the criterion weighs {len(weight)} classes, the model has {n_outputs} "
             "outputs: pass criterion__weight with one for each"
         )
+    # Half precision and single may meet under autocast, no other two kinds ever do.
+    if weight.dtype in (torch.float64, torch.int64):
+        outputs = next(module.parameters()).dtype
+        if weight.dtype != outputs:
+            raise TypeError(
+                f"criterion__weight is {weight.dtype}, the model's outputs are "
+                f"{outputs}: pass criterion__weight.float()"
+            )
 
 
 def _check_data(net, X, y) -> None:

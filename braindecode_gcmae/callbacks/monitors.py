@@ -98,9 +98,10 @@ class ProbeMonitor(DescribedCallback, Callback):
     """Records how well a simple classifier reads the labels from frozen embeddings.
 
     A callback of a :class:`~braindecode_gcmae.GCMAEPretrainer`: after each epoch the
-    accuracy goes into its history as ``probe_linear`` or ``probe_knn``. The embeddings
-    are those of :meth:`~braindecode_gcmae.GCMAEPretrainer.transform`, second moments
-    among them: what is there before training counts, too.
+    accuracy goes into its history as ``probe_linear`` or ``probe_knn``: the mean of the
+    classes' own, so that guessing the frequent one earns nothing. The embeddings are
+    those of :meth:`~braindecode_gcmae.GCMAEPretrainer.transform`, second moments among
+    them: what is there before training counts, too.
 
     Parameters
     ----------
@@ -108,7 +109,8 @@ class ProbeMonitor(DescribedCallback, Callback):
         Labelled windows in µV: to fit the classifier, and to score it on. Neither may
         hold people of your own test set.
     probe : {"linear", "knn"}
-        Logistic regression, or k nearest neighbours by cosine.
+        Logistic regression in which all classes weigh alike, or k nearest neighbours by
+        cosine, which rarely vote for a rare class.
     n_neighbors : int
     every : int
         Epochs between looks.
@@ -146,7 +148,8 @@ class ProbeMonitor(DescribedCallback, Callback):
         from sklearn.preprocessing import StandardScaler
 
         if self.probe == "linear":
-            return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            linear = LogisticRegression(max_iter=1000, class_weight="balanced")
+            return make_pipeline(StandardScaler(), linear)
         if self.probe == "knn":
             n_neighbors = min(self.n_neighbors, len(self.y_train))
             return KNeighborsClassifier(n_neighbors, metric="cosine")
@@ -157,13 +160,16 @@ class ProbeMonitor(DescribedCallback, Callback):
         _require_pretrainer(self, net)
 
     def on_epoch_end(self, net, **kwargs):
-        """Fit the probe and record its accuracy as ``probe_<kind>``."""
+        """Fit the probe and record its balanced accuracy as ``probe_<kind>``."""
+        from sklearn.metrics import balanced_accuracy_score
+
         if len(net.history) % self.every:
             return
         embed = net.transform if self.density == "student" else net.transform_teacher
         train, test = embed(self.X_train), embed(self.X_test)
         probe = self._classifier().fit(train, np.asarray(self.y_train))
-        score = probe.score(test, np.asarray(self.y_test))
+        answer = probe.predict(test)
+        score = balanced_accuracy_score(np.asarray(self.y_test), answer)
         net.history.record(f"probe_{self.probe}", float(score))
 
 

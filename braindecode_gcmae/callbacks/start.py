@@ -127,7 +127,8 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
             raise ValueError(
                 "the weights to start from and the model to be trained differ in "
                 f"architecture, at {len(names)} tensors such as {names[0]!r}: build "
-                "the model with the arguments of the checkpoint"
+                "the model with the arguments of the checkpoint (EvokedFeatures: for "
+                "windows of its length, too)"
             )
         configs = [model.get_config() for model in (source, module)]
         for name in _NOT_IN_SHAPES:

@@ -85,7 +85,9 @@ class EvokedFeatures(nn.Module):
         if x.shape[2] != self.n_times:
             raise ValueError(
                 f"got windows of {x.shape[2]} samples; EvokedFeatures know a time "
-                f"course of {self.n_times} samples, no longer or shorter one"
+                f"course of {self.n_times} samples, no longer or shorter one. If these "
+                "are the same seconds, build the model (from_pretrained, too) with "
+                f"n_times={x.shape[2]}"
             )
         return x @ self.operator
 

@@ -271,7 +271,7 @@ def load_weights(
         raise CheckpointError(
             f"{path}: {wrong[0]} has shape {shapes[0][0]}, the model expects "
             f"{shapes[0][1]} ({len(wrong)} such tensors): other architecture "
-            "arguments?"
+            "arguments, or EvokedFeatures of windows of another length?"
         )
     for name, tensor in matched.items():
         if tensor.is_floating_point() != wanted[name].is_floating_point():

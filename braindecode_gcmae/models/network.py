@@ -5,7 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Dropout, build_encoder
-from ..features import Electrodes, FeatureNorm, SecondMoments, spherical_harmonics
+from ..features import (
+    Electrodes,
+    EvokedFeatures,
+    FeatureNorm,
+    SecondMoments,
+    spherical_harmonics,
+)
 from ..features.electrodes import data_mask
 from ..features.memo import Memo, may_look
 from ..features.nodes import with_data
@@ -81,6 +87,10 @@ class ElectrodeGraphNetwork(nn.Module):
         self.n_times = n_times
         segment = round(feature_arguments.get("segment_seconds", 1.0) * sfreq)
         self.shortest = min(segment, n_times)  # samples; longer windows are welcome
+        if issubclass(features, EvokedFeatures):
+            self.shortest = (
+                1  # no spectrum: they tell themselves which length they take
+            )
         self.selects = electrodes is not None
         self.position_degree = position_degree
         self.electrode_dropout = electrode_dropout

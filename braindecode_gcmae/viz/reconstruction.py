@@ -74,7 +74,8 @@ def plot_reconstruction(
     window : int, optional
         The window on the heads; default their mean.
     feature : int or slice, optional
-        The node features on the heads; default their mean.
+        The node features on the heads; default their mean (of
+        :class:`~braindecode_gcmae.features.EvokedFeatures` about 0: name a bin).
     cmap : str
         Diverging.
     axes : sequence of three matplotlib.axes.Axes, optional

@@ -297,3 +297,31 @@ def test_a_users_callback_is_not_asked_what_ours_are():
     with pytest.raises(ValueError, match="kernel must be one of"):
         trains(classifier(callbacks=[Inspects(), *distil(kernel="angle")]))
     trains(classifier(callbacks=[*distil(), Inspects()]))
+
+
+class Never(Callback):
+    def on_train_begin(self, net, **kwargs):
+        raise AssertionError("a pretraining began")
+
+
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+@pytest.mark.parametrize(("weight", "words"), [
+    (torch.ones(2, dtype=torch.float64), r"weight is torch.float64.*weight.float\(\)"),
+    (torch.tensor([1, 5]), "weight is torch.int64, the model's outputs are"),
+    (torch.ones(3), "weighs 3 classes"),
+])  # fmt: skip
+def test_class_weights_that_no_loss_takes_are_refused_before_others_train(
+    whose, weight, words
+):
+    given = {"student": {}, "teacher": {}} | {whose: {"criterion__weight": weight}}
+    first = {"callbacks": [("never", Never())], **small("teacher")}
+    stage = GCMAEPretraining(max_epochs=1, batch_size=8, arguments=first)
+    of = classifier(GCMAETeacher, **given["teacher"])
+    callbacks = [("pretrain", stage), *distil(of)]
+    with pytest.raises((TypeError, ValueError), match=words):
+        classifier(callbacks=callbacks, **given["student"]).fit(X, Y)
+
+
+def test_class_weights_of_the_models_own_precision_are_not_refused():
+    of = classifier(GCMAETeacher, max_epochs=1, criterion__weight=torch.ones(2))
+    trains(classifier(callbacks=distil(of), criterion__weight=torch.tensor([1.0, 5.0])))

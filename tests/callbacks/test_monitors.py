@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from tiny import FEW, NAMES, labelled, pretrainer, weights, windows
@@ -147,22 +147,31 @@ def test_a_queue_without_keys_has_no_uniformity():
 @pytest.mark.parametrize("density", ["student", "teacher"])
 @pytest.mark.parametrize("probe", ["linear", "knn"])
 def test_the_probe_is_what_scikit_learn_makes_of_the_embeddings(probe, density):
-    x, y = labelled(32, seed=3)
-    data = x[:20], y[:20], x[20:], y[20:]
+    x, y = windows(120), np.arange(120) % 6 == 0  # one class is rare
+    x[y, NAMES.index("C3")] *= 1.5
+    data = x[:60], y[:60], x[60:], y[60:]
     monitor = ProbeMonitor(*data, probe=probe, n_neighbors=5, density=density)
     net = monitored(monitor)
     embed = net.transform if density == "student" else net.transform_teacher
     train, test = embed(data[0]), embed(data[2])
     if probe == "linear":
         scaler = StandardScaler().fit(train)
-        model = LogisticRegression(max_iter=1000).fit(scaler.transform(train), y[:20])
+        model = LogisticRegression(max_iter=1000, class_weight="balanced")
+        model.fit(scaler.transform(train), y[:60])
         answer = model.predict(scaler.transform(test))
     else:
-        model = KNeighborsClassifier(5, metric="cosine").fit(train, y[:20])
+        model = KNeighborsClassifier(5, metric="cosine").fit(train, y[:60])
         answer = model.predict(test)
-    expected = accuracy_score(y[20:], answer)
+    expected = balanced_accuracy_score(y[60:], answer)
     assert net.history[-1][f"probe_{probe}"] == pytest.approx(expected)
     assert len(net.history[:, f"probe_{probe}"]) == 2
+
+
+def test_guessing_the_frequent_class_earns_a_probe_nothing():
+    x, rare = windows(48), np.arange(48) % 6 == 0
+    x[:] = x[:1]  # all windows alike: there is nothing but to guess
+    net = monitored(ProbeMonitor(x[:24], rare[:24], x[24:], rare[24:], probe="knn"))
+    assert net.history[-1]["probe_knn"] == 0.5
 
 
 def test_the_probe_takes_few_neighbours_where_there_are_few_windows():
