@@ -29,7 +29,7 @@ BOUNDS = {
     "mne": ">=1.11,<1.14",
     "scikit-learn": ">=1.6",
     "torch-geometric": ">=2.6",
-    "huggingface-hub": "",
+    "huggingface-hub": ">=0.30",
     "safetensors": "",
 }
 
