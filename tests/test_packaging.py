@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -28,7 +29,7 @@ BOUNDS = {
     "mne": ">=1.11,<1.14",
     "scikit-learn": ">=1.6",
     "torch-geometric": ">=2.6",
-    "huggingface-hub": "",
+    "huggingface-hub": ">=0.30",
     "safetensors": "",
 }
 
@@ -49,7 +50,9 @@ import sys
 for name in ("torch", "braindecode", "mne", "skorch", "numpy"):
     sys.modules[name] = None
 from setuptools import build_meta
-build_meta.build_wheel(sys.argv[1])
+output = sys.argv[1]  # each build puts arguments of its own into sys.argv
+build_meta.build_wheel(output)
+build_meta.build_sdist(output)
 """
 
 
@@ -89,12 +92,12 @@ def package_files():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Build a wheel from a copy of the repository, without network."""
+def built(tmp_path_factory):
+    """Build wheel and sdist from a copy of the repository, without network."""
     copy = tmp_path_factory.mktemp("source") / "repository"
     heavy = (".*", "results", "outputs", "build", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*heavy, "_build"))
-    output = tmp_path_factory.mktemp("wheel")
+    output = tmp_path_factory.mktemp("built")
     build = subprocess.run(
         [sys.executable, "-c", BUILD, str(output)],
         cwd=copy,
@@ -102,7 +105,12 @@ def wheel(tmp_path_factory):
         text=True,
     )
     assert build.returncode == 0, build.stderr
-    (path,) = output.glob("*.whl")
+    return output
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         yield archive
 
@@ -204,6 +212,25 @@ def test_the_wheel_declares_what_the_configuration_says(metadata, base):
     }
     assert metadata["Requires-Python"] == ">=3.11"
     assert set(EXTRAS) <= set(metadata.get_all("Provides-Extra"))
+
+
+# ------------------------------------------------------------------------- sdist
+def test_the_sdist_holds_the_package_and_what_builds_it(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        files = [Path(m.name) for m in archive.getmembers() if m.isfile()]
+    names = {Path(*file.parts[1:]).as_posix() for file in files}
+    generated = {n for n in names if ".egg-info/" in n} | {"PKG-INFO"}
+    build = {"pyproject.toml", "setup.cfg", "MANIFEST.in"}
+    # no Makefile: its commands need tests, benchmarks and docs, which stay behind
+    reading = {"README.md", "LICENSE", "CITATION.cff"}
+    assert names - generated == package_files() | build | reading
+
+
+def test_a_checkout_has_the_same_bytes_on_every_system():
+    # Windows would turn the licence, the tables and the configurations into CRLF
+    attributes = (ROOT / ".gitattributes").read_text("utf-8").splitlines()
+    assert "* text=auto eol=lf" in attributes
 
 
 # ---------------------------------------------------------------------- one truth
