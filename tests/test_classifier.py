@@ -400,7 +400,7 @@ def test_epochs_that_are_read_late_are_trained_and_predicted_as_others(
     given = {"module__ch_names": None, "callbacks": callbacks}
     if callbacks and callbacks[0][0] == "distil":
         del given["module__ch_names"]
-    late, whole = unread(), unread().load_data().drop_bad()
+    late, whole = unread(), unread().load_data()
     told = {"subjects": SUBJECTS[KEPT], "groups": SUBJECTS[KEPT]}
     models = []
     for x in (late, whole):

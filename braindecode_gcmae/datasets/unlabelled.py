@@ -159,7 +159,9 @@ def _without_bad_spans(windows):
 
 def _window_epochs(epochs, seconds, stride, sfreq, number):
     """Each epoch is cut like a recording; whose it is comes from its metadata."""
-    epochs = eeg_only(epochs.copy().drop_bad(), None)
+    epochs = epochs.copy()
+    epochs.drop_bad()  # MNE 1.11 returns None where nothing is left to do
+    epochs = eeg_only(epochs, None)
     native = epochs.info["sfreq"]
     length, step = round(seconds * native), max(1, round(stride * native))
     rate, parts = sfreq or native, []

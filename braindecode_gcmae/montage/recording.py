@@ -59,7 +59,9 @@ def kept_epochs(x):
     x = joined_epochs(x)
     if not isinstance(x, mne.BaseEpochs) or x.preload:
         return x
-    return x.copy().drop_bad(verbose=False)  # the signal is not copied
+    x = x.copy()  # the signal is not copied
+    x.drop_bad(verbose=False)  # MNE 1.11 returns None where nothing is left to do
+    return x
 
 
 def joined_epochs(x):
