@@ -302,7 +302,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         super().on_train_end(net, X, y, **kwargs)
         key = self._key(net, "train", "gtd")
         terms = [row[key] for row in net.history if key in row]
-        if terms and not any(terms) and bool(self.positive_.any()):
+        linked = getattr(self, "positive_", None)  # not if no epoch was left to do
+        if terms and not any(terms) and linked is not None and bool(linked.any()):
             warnings.warn(
                 "the topology term was 0 in every epoch: the student's graph links no "
                 f"two of its {len(self.kept_)} electrodes that the teacher's does not. "

@@ -175,6 +175,18 @@ def test_a_topology_that_has_nothing_to_teach_says_so():
     assert both.history[-1]["train_gtd"] > 0
 
 
+def test_a_run_that_is_over_and_taught_no_topology_is_found_again(tmp_path):
+    def net():
+        taught = distil(teacher(), density=0.9)
+        callbacks = [("resume", ResumableCheckpoint(tmp_path)), *taught]
+        return classifier(callbacks=callbacks, module__electrodes=["F3", "Pz"])
+
+    with pytest.warns(UserWarning, match="was 0 in every epoch"):
+        first = net().fit(X, Y)
+    again = quietly(net().fit, X, Y)
+    assert (again.predict_proba(X) == first.predict_proba(X)).all()
+
+
 def test_a_validation_set_apart_is_held_out_of_the_pool():
     net = classifier(
         callbacks=distil(teacher(), unlabelled=np.concatenate([X, windows(3, seed=9)])),
