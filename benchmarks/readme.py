@@ -153,7 +153,21 @@ def evoked_table():
         "motor 8, few": ("cue", "motor-8", "few"),
         "headband 8, many": ("cue", "headband-8", "many"),
     }
-    return methods(OF_RESPONSES, ("evoked",), places)
+    scores = methods(OF_RESPONSES, ("evoked",), places)
+    rows = conditions(read(RESULTS / "evoked.csv"))
+    lines = [line(["student, time course, against", *places]), line(["---"] * 4)]
+    for label, name in OF_RESPONSES.items():
+        cells = []
+        for place in places.values():
+            table = whole(rows[place], TASKS[place[0]].metric)
+            known = name in table and name not in (SCRATCH, "evoked")
+            gap, (low, high), _ = compare(
+                table["evoked"], table.get(name, table["evoked"])
+            )
+            cells.append(spread(gap, low, high, "{:+.1f}") if known else "")
+        if any(cells):
+            lines.append(line([label, *cells]))
+    return "\n\n".join([scores, "\n".join(lines)])
 
 
 def demonstration(data):
