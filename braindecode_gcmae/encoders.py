@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .graph import chebyshev_basis, scaled_laplacian
+from .graph import scaled_laplacian
 
 __all__ = [
     "ChebyshevConvolution",
@@ -62,27 +62,12 @@ class ChebyshevConvolution(nn.Module):
 
     def forward(self, x: Tensor, laplacian: Tensor) -> Tensor:
         """(B, N, in_dim), scaled Laplacian (B, N, N) or (N, N) -> (B, N, out_dim)."""
-        if laplacian.dim() == 2 and self.order > 3:  # of few the recursion is as fast
-            out = self._by_polynomials(x, laplacian)
-        else:
-            out = self._by_recursion(x, laplacian)
-        return out if self.bias is None else out + self.bias
-
-    def _by_recursion(self, x: Tensor, laplacian: Tensor) -> Tensor:
         filtered = [x, laplacian @ x][: self.order]
         while len(filtered) < self.order:
             filtered.append(2 * (laplacian @ filtered[-1]) - filtered[-2])
         # Side by side, all K products are one.
-        return torch.cat(filtered, -1) @ self.weight.flatten(0, 1)
-
-    def _by_polynomials(self, x: Tensor, laplacian: Tensor) -> Tensor:
-        """The polynomials once for all windows, side by side, on all :math:`X W_k`."""
-        n = laplacian.shape[0]
-        polynomials = chebyshev_basis(laplacian, self.order)
-        polynomials = polynomials.permute(1, 2, 0).reshape(n, n * self.order)
-        weighted = x @ self.weight.permute(1, 0, 2).flatten(1)
-        weighted = weighted.reshape(x.shape[0], n * self.order, self.weight.shape[2])
-        return polynomials @ weighted
+        out = torch.cat(filtered, -1) @ self.weight.flatten(0, 1)
+        return out if self.bias is None else out + self.bias
 
 
 class _ChebyshevBlock(nn.Module):
