@@ -247,6 +247,7 @@ EQUIVALENT = [
     ("formulas", r"degree != 0", "a degree is never negative"),
     ("formulas", r"len\(basis\) != order", "it grows by one up to the order"),
     ("formulas", r"transpose\(-1, 2\)", "the third of four axes is the last but one"),
+    ("graph/mean", r"n_measured != 0", "a number of windows is not negative"),
 ]
 
 

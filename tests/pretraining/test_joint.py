@@ -452,8 +452,9 @@ def test_the_rebuilt_graph_is_made_of_rebuilt_features():
     branch = net.branches["teacher"]
     graphs = branch.windows(batch()[0], False)
     rebuilt = torch.randn_like(graphs.target)
+    nobody = torch.zeros_like(graphs.electrodes.present)
     _, adjacency, _ = module_of_joint._rebuilt_graph(
-        branch.model.network, graphs, rebuilt
+        branch.model.network, graphs, rebuilt, nobody
     )
     expected = np.stack([np.abs(np.corrcoef(rows)) for rows in rebuilt.numpy()])
     for matrix in expected:
