@@ -156,18 +156,19 @@ def evoked_table():
     scores = methods(OF_RESPONSES, ("evoked",), places)
     rows = conditions(read(RESULTS / "evoked.csv"))
     lines = [line(["student, time course, against", *places]), line(["---"] * 4)]
+    tables = [whole(rows[place], TASKS["cue"].metric) for place in places.values()]
     for label, name in OF_RESPONSES.items():
-        cells = []
-        for place in places.values():
-            table = whole(rows[place], TASKS[place[0]].metric)
-            known = name in table and name not in (SCRATCH, "evoked")
-            gap, (low, high), _ = compare(
-                table["evoked"], table.get(name, table["evoked"])
-            )
-            cells.append(spread(gap, low, high, "{:+.1f}") if known else "")
-        if any(cells):
+        if name not in (SCRATCH, "evoked"):
+            cells = [_gap(table["evoked"], table.get(name)) for table in tables]
             lines.append(line([label, *cells]))
     return "\n\n".join([scores, "\n".join(lines)])
+
+
+def _gap(ours, theirs):
+    if theirs is None:
+        return ""
+    gap, (low, high), _ = compare(ours, theirs)
+    return spread(gap, low, high, "{:+.1f}")
 
 
 def demonstration(data):

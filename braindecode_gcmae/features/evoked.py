@@ -74,6 +74,7 @@ class EvokedFeatures(nn.Module):
     ):
         super().__init__()
         self.n_times = n_times
+        self.shortest = 1  # of any other length `observe` speaks
         per_second = 2 * min(f_max, _FASTEST, sfreq / 2)
         self.n_features = max(2, round(n_times / sfreq * per_second))
         operator = time_bins(n_times, self.n_features).to(torch.get_default_dtype())

@@ -5,13 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import Dropout, build_encoder
-from ..features import (
-    Electrodes,
-    EvokedFeatures,
-    FeatureNorm,
-    SecondMoments,
-    spherical_harmonics,
-)
+from ..features import Electrodes, FeatureNorm, SecondMoments, spherical_harmonics
 from ..features.electrodes import data_mask
 from ..features.memo import Memo, may_look
 from ..features.nodes import with_data
@@ -85,12 +79,6 @@ class ElectrodeGraphNetwork(nn.Module):
         self.n_chans = channels if isinstance(channels, int) else len(channels)
         self.n_nodes = len(rows)
         self.n_times = n_times
-        segment = round(feature_arguments.get("segment_seconds", 1.0) * sfreq)
-        self.shortest = min(segment, n_times)  # samples; longer windows are welcome
-        if issubclass(features, EvokedFeatures):
-            self.shortest = (
-                1  # no spectrum: they tell themselves which length they take
-            )
         self.selects = electrodes is not None
         self.position_degree = position_degree
         self.electrode_dropout = electrode_dropout
@@ -105,6 +93,10 @@ class ElectrodeGraphNetwork(nn.Module):
         self._memo = Memo()
 
         self.features = features(sfreq, n_times, n_basis, **feature_arguments)
+        segment = round(feature_arguments.get("segment_seconds", 1.0) * sfreq)
+        # In samples. Longer windows are welcome, but for features that say otherwise.
+        shortest = getattr(self.features, "shortest", min(segment, n_times))
+        self.shortest = int(shortest)
         self.norm = FeatureNorm(self.features.n_features)
         self.embed = nn.Linear(self.features.n_features, emb_dim)
         if hasattr(self.features, "start_embedding"):
