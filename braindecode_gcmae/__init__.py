@@ -35,7 +35,7 @@ _HOME = {
     "montage_preset": "montage",
     "select_electrodes": "selection",
     "export_onnx": "export",
-    "StreamingClassifier": "export",
+    "StreamingClassifier": "streaming",
     "plot_electrode_graph": "viz",
     "plot_reconstruction": "viz",
     "plot_density_curve": "viz",
@@ -57,12 +57,12 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and type checkers
     from .callbacks import TopologyDistillation as TopologyDistillation
     from .classifier import GCMAEClassifier as GCMAEClassifier
     from .datasets import SimulatedEEG as SimulatedEEG
-    from .export import StreamingClassifier as StreamingClassifier
     from .export import export_onnx as export_onnx
     from .montage import match_electrodes as match_electrodes
     from .montage import montage_preset as montage_preset
     from .pretraining import GCMAEPretrainer as GCMAEPretrainer
     from .selection import select_electrodes as select_electrodes
+    from .streaming import StreamingClassifier as StreamingClassifier
     from .viz import plot_density_curve as plot_density_curve
     from .viz import plot_electrode_graph as plot_electrode_graph
     from .viz import plot_embedding as plot_embedding

@@ -28,6 +28,7 @@ ORDER = [
     "encoders",
     "models",
     "export",
+    "streaming",
     "selection",
     "pretraining",
     "callbacks",

@@ -204,7 +204,7 @@ def test_a_checkpoint_serves_another_cap_at_another_rate(tmp_path):
 
 def test_an_exported_file_decides_as_the_model(tmp_path):
     pytest.importorskip("onnxruntime")
-    from braindecode_gcmae.export import StreamingClassifier, export_onnx
+    from braindecode_gcmae import StreamingClassifier, export_onnx
 
     student, (X, _) = model(), evoked(3)
     torch.nn.init.normal_(student.final_layer.weight)

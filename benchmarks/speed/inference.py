@@ -95,7 +95,7 @@ def latency_compiled() -> list[dict]:
 
 def _exported(functions: dict) -> tuple[dict, dict]:
     """The timed functions, and the exported files' beside them, with sizes in kB."""
-    from braindecode_gcmae.export import StreamingClassifier, export_onnx
+    from braindecode_gcmae import StreamingClassifier, export_onnx
 
     sizes = {}
     x = 10 * torch.randn(1, len(FEW), SIGNAL["n_times"]).numpy()

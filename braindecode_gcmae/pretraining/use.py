@@ -9,6 +9,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from skorch.utils import to_device
 from torch import nn
 
+from ..features.look import same_rate
 from ..models import CheckpointError, JointPretraining
 from ..models.checkpoint import read_checkpoint
 from ..models.hub import FIGURE, draw_model, locate_part, publish
@@ -242,6 +243,8 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         CheckpointError
             If neither a teacher nor a student is found in the folder, or a file is
             damaged or of another model.
+        ValueError
+            If the models are for another sampling rate than the pretrainer's.
         """
         loaded = {}
         for name in ("teacher", "student"):
@@ -256,6 +259,12 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         if not loaded:
             raise CheckpointError(f"neither {folder}/teacher nor {folder}/student")
         first = next(iter(loaded.values()))
+        if self.sfreq is not None and not same_rate(self.sfreq, first.sfreq):
+            raise ValueError(
+                f"the pretrainer has sfreq={self.sfreq:g}, the models in {folder} are "
+                f"for {first.sfreq:g} Hz: resample, or load each with from_pretrained("
+                "..., sfreq=) of its class and hand the models to the pretrainer"
+            )
         self.signal_ = signal_of_model(first)
         saved = self.teacher, self.student
         self.teacher, self.student = loaded.get("teacher"), loaded.get("student")

@@ -265,6 +265,15 @@ def test_saved_models_come_back_and_another_pretrainer_takes_them(tmp_path):
     np.testing.assert_array_equal(named.transform(x), net.transform(x))
 
 
+def test_saved_models_of_another_rate_are_refused(tmp_path):
+    fitted().save_pretrained(tmp_path)
+    arguments = {"teacher": GCMAETeacher, "student": GCMAEStudent, "max_epochs": 1}
+    with pytest.raises(ValueError, match="sfreq=128.* for 100 Hz"):
+        GCMAEPretrainer.from_pretrained(tmp_path, sfreq=128, **arguments)
+    loaded = GCMAEPretrainer.from_pretrained(tmp_path, sfreq=100.0, **arguments)
+    assert loaded.student_.sfreq == 100
+
+
 def test_an_empty_folder_is_a_clear_error(tmp_path):
     with pytest.raises(CheckpointError, match="neither"):
         pretrainer().load_pretrained(tmp_path)
