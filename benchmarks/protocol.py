@@ -28,7 +28,8 @@ class Task:
     ``events`` maps an annotation to a class, ``-1`` where the class comes from
     ``participants.tsv``. ``per_person`` tasks take one decision per person: the
     mean of the window probabilities. ``alignment`` is switched off where the
-    question is about the person, whose spatial power alignment would remove.
+    question is about the person, whose spatial power alignment would remove;
+    ``align_band`` (Hz) aligns by the covariance of that band.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     band: tuple = (4.0, 38.0)
     sfreq: float = 80.0
     alignment: bool = True
+    align_band: tuple | None = None
     per_person: bool = False
     metric: str = "accuracy"
 
@@ -46,6 +48,13 @@ class Task:
 TASKS = {
     "left-right": Task("left-right", {"T1": 0, "T2": 1}),
     "rest-imagery": Task("rest-imagery", {"T0": 0, "T1": 1, "T2": 1}, runs=(4, 8)),
+    # The same windows, white in the band that the linear classifier reads.
+    "rest-imagery-band": Task(
+        "rest-imagery-band",
+        {"T0": 0, "T1": 1, "T2": 1},
+        runs=(4, 8),
+        align_band=(8.0, 30.0),
+    ),
     # The target appears or disappears: what the eye sees evokes a response.
     "cue": Task(
         "cue", {"T0": 0, "T1": 1, "T2": 1}, tmin=0.0, tmax=1.0, band=(0.5, 30.0)
@@ -167,7 +176,7 @@ def make_split(people, pool, regime, fold, seed, *, strata=None, nested=False):
     return Split(test, tuple(labelled), tuple(rest) + tuple(pool))
 
 
-def align(X, people, kept=None):
+def align(X, people, kept=None, *, band=None, sfreq=None):
     r"""Align every person's windows to a white mean covariance, without labels.
 
     With ``kept`` these electrodes are aligned on their own, which is what a device
@@ -183,6 +192,10 @@ def align(X, people, kept=None):
         Whose window it is.
     kept : sequence of int, optional
         Rows of the electrodes kept.
+    band : tuple of float, optional
+        Hz; the covariance of this band becomes white.
+    sfreq : float, optional
+        Hz; needed for a band.
 
     Returns
     -------
@@ -192,7 +205,7 @@ def align(X, people, kept=None):
     from braindecode_gcmae import RecordingAlignment
 
     rows = None if kept is None else [int(row) for row in kept]
-    step = RecordingAlignment(electrodes=rows)
+    step = RecordingAlignment(electrodes=rows, band=band, sfreq=sfreq)
     return step.transform(X.astype(np.float32), groups=people)
 
 
@@ -250,7 +263,8 @@ class Windows:
             raise ValueError(f"view {kind!r} is unknown")
         if kind == "raw" or not self.task.alignment:
             return X.astype(np.float32)
-        return align(X, self.person, inner)
+        band, sfreq = self.task.align_band, self.task.sfreq
+        return align(X, self.person, inner, band=band, sfreq=sfreq)
 
     def chs_info(self, names=None):
         """Channel dictionaries as braindecode wants them."""

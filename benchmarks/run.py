@@ -64,8 +64,8 @@ STUDIES = {
         ("few",),
     ),
     "tasks": Study(
-        ("sex", "rest-imagery"),
-        ("motor-8", "all-64"),
+        ("sex", "rest-imagery", "rest-imagery-band"),
+        ("motor-8", "headband-8", "all-64"),
         ("log-PSD+LR", *PEERS, *STUDENTS, LINEAR, "teacher"),
         ("many",),
     ),

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..models.wrapped import unwrap
 from .checks import OF_CLASSES, check_targets
-from .split import parts, training_part
+from .split import left_after, parts, training_part
 
 __all__ = ["check_ahead", "check_teacher_ahead", "is_stock"]
 
@@ -56,8 +56,10 @@ def check_ahead(net, X, y) -> None:
     _check_schedules(net)
 
 
-def check_teacher_ahead(teacher, net, X, y) -> None:
+def check_teacher_ahead(teacher, net, X, y, *, without=None) -> None:
     """Refuse an unfitted teacher with no batch, or no split, of the student's windows.
+
+    ``without`` rows of them that are left out.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def check_teacher_ahead(teacher, net, X, y) -> None:
     """
     from .origin import told_of_parts  # made of the stage, which asks here
 
-    X, y, rows = training_part(net, X, y)
+    X, y, rows = left_after(*training_part(net, X, y), without)
     alike = clone(teacher)
     of_criterion = alike.get_params_for("criterion")
     criterion = alike.initialized_instance(alike.criterion, of_criterion)

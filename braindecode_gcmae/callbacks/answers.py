@@ -1,6 +1,7 @@
 """What a frozen teacher says to windows that come again in every epoch."""
 
 import math
+from collections.abc import Callable
 from hashlib import blake2b
 
 import torch
@@ -36,6 +37,8 @@ class TeacherAnswers:
         (:func:`committee_logits`), the nodes are the teacher's.
     regression : bool
         Whether outputs are values instead of logits.
+    instead : callable(x, logits) -> logits, optional
+        Other answers to some of the windows, whose nodes stay the teacher's.
     """
 
     def __init__(
@@ -45,8 +48,9 @@ class TeacherAnswers:
         others: list | tuple = (),
         *,
         regression: bool = False,
+        instead: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
-        self.regression = regression
+        self.regression, self.instead = regression, instead
         self.teacher, self.others, self.largest = teacher, list(others), largest
         self.rows: dict[bytes, tuple[Tensor, Tensor]] = {}
 
@@ -66,6 +70,8 @@ class TeacherAnswers:
         if self.others:
             logits = [logits, *(member(**inputs) for member in self.others)]
             logits = committee_logits(logits, regression=self.regression)
+        if self.instead is not None:
+            logits = self.instead(inputs["x"], logits)
         return logits, nodes
 
     def pays(self, n_windows: int, n_uses: int) -> bool:

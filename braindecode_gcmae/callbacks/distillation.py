@@ -27,6 +27,7 @@ from .checks import (
     check_terms,
     is_regression,
 )
+from .cross_fit import CrossFitted, check_cross_fit, cross_fitted
 from .hooks import INPUTS, AuxiliaryLoss, device_of
 from .marks import OncePerModule
 from .origin import given_teacher, planned_teacher, trained_teacher
@@ -77,8 +78,15 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         are tested in their turn.
         Soft labels for what the student's electrodes do not show can do harm: compare
         on people held out.
+    cross_fit : int
+        Folds of people. A teacher that is asked about windows that it was trained on
+        says little more than their labels. With ``cross_fit=5`` an unfitted teacher is
+        trained five times more, each time without a fifth of the people, and their soft
+        labels are those of the one that has not seen them; topology and ``unlabelled``
+        windows stay the whole teacher's. Who the people are is told by ``subjects`` of
+        a :class:`~braindecode_gcmae.GCMAEClassifier`, by Epochs or data sets.
     seed : int
-        Of the draws from ``unlabelled``.
+        Of the draws from ``unlabelled`` and of the folds.
 
     Attributes
     ----------
@@ -91,7 +99,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
     ------
     ValueError
         If teacher and student do not fit (channels, sampling rate, window length,
-        outputs), or the teacher has no trained head.
+        outputs), the teacher has no trained head, or people cannot be left out.
 
     Examples
     --------
@@ -108,7 +116,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
 
     References
     ----------
-    METHOD A.7-A.8, D6-D12, D18; https://arxiv.org/abs/2411.19230
+    METHOD A.7-A.8, D6-D12, D18; https://arxiv.org/abs/2411.19230. Cross-fitting:
+    Dao et al. 2021, https://arxiv.org/abs/2104.09732
     """
 
     def __init__(
@@ -126,6 +135,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         density=None,
         threshold=None,
         unlabelled=None,
+        cross_fit=0,
         seed=0,
     ):
         self.teacher = teacher
@@ -141,6 +151,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         self.density = density
         self.threshold = threshold
         self.unlabelled = unlabelled
+        self.cross_fit = cross_fit
         self.seed = seed
 
     @classmethod
@@ -155,6 +166,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         return cls(teacher, **{**preset, "temperature": 1.0, **arguments})
 
     looks_at_windows = True  # so that a GCMAEClassifier need not
+    cross_: CrossFitted | None = None
 
     # -- before training -------------------------------------------------------
     @property
@@ -177,7 +189,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             check_targets(net, y, several=not part)
             if self.kd_weight:
                 check_softmax(net, student)
-        unfitted = []
+        unfitted, fold = [], None
         if getattr(self, "resumed_", None) is None:
             with unmoved_randomness():
                 given = [given_teacher(member) for member in self._members]
@@ -186,6 +198,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             for model in models:
                 check_fit(model, student)
             kept_rows(models[0], student)
+            fold = check_cross_fit(self.cross_fit, given, net, X, y, seed=self.seed)
             kept = self._trained_before(net)
             unfitted = [of for of, m in pairs if m is None and id(of) not in kept]
         stages = self._stages(net)
@@ -194,7 +207,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             if unfitted:
                 check_ahead(net, X, y)
         for member in unfitted:
-            check_teacher_ahead(member, net, X, y)
+            check_teacher_ahead(member, net, X, y, without=fold)
         self.windows_ = None
         if self.unlabelled is not None:
             self.windows_ = unlabelled_pool(self.unlabelled, student, net, X, y)
@@ -235,7 +248,10 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         self.step_ = self.__dict__.pop("resumed_step_", 0)
         self.windows_ = getattr(self, "windows_", None)  # of check
         self.answers_ = TeacherAnswers(
-            self.teacher_, others=self.others_, regression=is_regression(net)
+            self.teacher_,
+            others=self.others_,
+            regression=is_regression(net),
+            instead=self.cross_ and self.cross_.to(device_of(net)),
         )
 
     def _find_teachers(self, net, student, X, y) -> list[nn.Module]:
@@ -246,6 +262,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         anew = self.is_new(net)  # then it learns from a newly trained teacher
         if anew:
             self.trained_teachers_: dict[int, tuple] = {}
+            self.cross_ = None
         self.note(net, anew=anew)
         found, trained = [], self.trained_teachers_
         for number, member in enumerate(self._members):
@@ -258,6 +275,9 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
                     trained[number] = member, model
                 _, model = trained[number]
             found.append(copy.deepcopy(model))
+        if self.cross_fit and self.cross_ is None:
+            who, how = (net, student, X, y), {"seed": self.seed}
+            self.cross_ = cross_fitted(self._members, self.cross_fit, *who, **how)
         return found
 
     # -- while training --------------------------------------------------------
@@ -397,6 +417,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             "step": self.step_,
             **model_state(self.teacher_),
             "others": [model_state(model) for model in self.others_],
+            "cross": self.cross_ and {**vars(self.cross_)},
         }
 
     def resume_from(self, state: dict) -> None:
@@ -405,7 +426,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             return
         states = [state, *state.get("others", ())]
         self.resumed_ = [rebuild_model(one, self._members) for one in states]
-        self.resumed_step_ = state["step"]
+        self.resumed_step_, cross = state["step"], state.get("cross")
+        self.cross_ = cross and CrossFitted(**cross)
 
     def _detach(self):
         super()._detach()

@@ -11,7 +11,15 @@ from torch.utils.data import Dataset, Subset
 
 from .randomness import unmoved_randomness
 
-__all__ = ["has_windows", "held_out", "parts", "training_part"]
+__all__ = [
+    "has_windows",
+    "held_out",
+    "left_after",
+    "parts",
+    "taken",
+    "told_people",
+    "training_part",
+]
 
 _IN_MEMORY = np.ndarray | torch.Tensor | mne.BaseEpochs
 
@@ -39,7 +47,16 @@ def training_part(net, X, y) -> tuple:
         return train, None if y is None else getattr(train, "y", None), None
     if train is whole:
         return X, y, slice(None)
-    return _taken(X, rows), None if y is None else np.asarray(y)[rows], rows
+    return taken(X, rows), None if y is None else np.asarray(y)[rows], rows
+
+
+def left_after(X, y, rows, without) -> tuple:
+    """What :func:`training_part` gave, without some of its rows (None: all of it)."""
+    if without is None:
+        return X, y, rows
+    stay = np.delete(np.arange(len(X)), without)
+    rows = stay if isinstance(rows, slice) else rows[stay]
+    return taken(X, stay), None if y is None else np.asarray(y)[stay], rows
 
 
 def held_out(net, X, y):
@@ -51,7 +68,7 @@ def held_out(net, X, y):
         return None
     rows = _rows(valid, whole)
     if rows is not None:
-        return _taken(X, rows)
+        return taken(X, rows)
     # A set apart (predefined_split), of which skorch keeps the array.
     return valid.X if hasattr(valid, "X") else valid
 
@@ -93,8 +110,15 @@ def _rows(part, whole) -> np.ndarray | None:
     return None if rows is None else rows[np.asarray(part.indices)]
 
 
-def _taken(X, rows: np.ndarray):
+def taken(X, rows: np.ndarray):
     """Some of the windows of ``fit``, of whatever type they are."""
     if isinstance(X, Dataset):
         return Subset(X, rows.tolist())
     return X[rows] if hasattr(X, "get_data") else multi_indexing(X, rows)
+
+
+def told_people(net):
+    """Whose the windows of ``fit`` are, if a GCMAEClassifier was told; else None."""
+    told = getattr(net, "fit_metadata_", {})
+    ids = told.get("subjects")
+    return told.get("groups") if ids is None else ids

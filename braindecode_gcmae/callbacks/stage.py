@@ -22,6 +22,7 @@ from .interrupts import interrupts_reach_out
 from .keeping import keep_stage
 from .marks import OncePerModule
 from .randomness import unmoved_randomness
+from .split import told_people
 from .states import model_state, rebuild_model
 
 __all__ = ["GCMAEPretraining"]
@@ -184,11 +185,9 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
 
     def _windows(self, net, X) -> UnlabelledWindows:
         """The fold's windows and the unlabelled ones, with their subjects."""
-        told = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
-        ids = told.get("subjects")
         module = unwrap(net.module_)
-        ids = told.get("groups") if ids is None else ids
-        parts = [for_model(UnlabelledWindows(X, ids), module)]
+        parts = [for_model(UnlabelledWindows(X, told_people(net)), module)]
+        told = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
         target = told.get("X_target_unlabeled")
         if target is not None:
             part = UnlabelledWindows(target)
