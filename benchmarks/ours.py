@@ -21,6 +21,7 @@ class Recipe:
     whether the teacher was pretrained too; with ``pool`` the teacher is also asked
     about windows without labels; with ``paper`` every part is its ``paper()``. With a
     ``committee`` that many students, each from a start of its own, are the teacher.
+    ``cross_fit``: folds of people that teachers are trained without.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Recipe:
     pool: bool = False
     paper: bool = False
     committee: int = 0
+    cross_fit: int = 0
 
     @property
     def is_teacher(self):
@@ -60,6 +62,8 @@ class Recipe:
             del out["pool"]
         if not self.committee:
             del out["committee"]
+        if not self.cross_fit:
+            del out["cross_fit"]
         return {**out, "code": code_digest()}
 
 
@@ -82,7 +86,7 @@ def statements(text):
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-_CALLBACKS = ("answers.py", "distillation.py", "hooks.py")
+_CALLBACKS = ("answers.py", "cross_fit.py", "distillation.py", "hooks.py")
 
 
 @cache
@@ -145,6 +149,13 @@ COMMITTEE = tuple(
     )
     for name, pool in (("committee", False), ("committee pool", True))
 )
+CROSS_FITTED = (
+    Recipe("cross-fitted", distil=True, cross_fit=5),
+    Recipe("cross-fitted pool", distil=True, cross_fit=5, pool=True),
+    Recipe(
+        "both cross-fitted pool", pretrain=True, distil=True, cross_fit=5, pool=True
+    ),
+)
 PRETRAINING = tuple(
     Recipe(f"pretrain {name}", pretrain=True, pretraining={"objective": name})
     for name in ("contrast", "reconstruction", "sequential")
@@ -182,6 +193,7 @@ ABLATIONS = (
     DISTILLATION
     + POOL
     + COMMITTEE
+    + CROSS_FITTED
     + PRETRAINING
     + MASKING
     + CONNECTIVITY
@@ -294,29 +306,33 @@ def pretrained_folder(cell, recipe):
 
 
 def _net(cell, module, callbacks=()):
-    from braindecode import EEGClassifier
-
     from benchmarks.methods import training_arguments
+    from braindecode_gcmae import GCMAEClassifier
 
     arguments = training_arguments(cell.budget, cell.device)
     arguments["callbacks"] = [*arguments["callbacks"], *callbacks]
-    return EEGClassifier(module, **arguments)
+    return GCMAEClassifier(module, **arguments)
+
+
+def unfitted_teacher(cell, recipe):
+    """The teacher before it has seen a label, for all electrodes."""
+    from braindecode_gcmae import GCMAETeacher
+
+    signal = signal_arguments(cell)
+    if recipe.teacher_pretrained:
+        folder = pretrained_folder(cell, recipe) / "teacher"
+        module = GCMAETeacher.from_pretrained(folder, **signal)
+    else:
+        module = GCMAETeacher(**signal, **teacher_arguments(cell, recipe))
+    return _net(cell, module)
 
 
 def fitted_teacher(cell, recipe):
     """Fine-tune the teacher on all electrodes of the labelled people."""
 
     def make():
-        from braindecode_gcmae import GCMAETeacher
-
-        signal = signal_arguments(cell)
         X, _, y = cell.labelled("nested")
-        if recipe.teacher_pretrained:
-            folder = pretrained_folder(cell, recipe) / "teacher"
-            module = GCMAETeacher.from_pretrained(folder, **signal)
-        else:
-            module = GCMAETeacher(**signal, **teacher_arguments(cell, recipe))
-        return _net(cell, module).fit(X, y)
+        return unfitted_teacher(cell, recipe).fit(X, y)
 
     return _once(cell, "teacher", recipe, make)
 
@@ -356,6 +372,7 @@ def run_recipe(cell, recipe):
 
 def distillation(cell, recipe):
     """Give the callback that distils; of a pool, with its people's windows too."""
+    from benchmarks.methods import seeded
     from braindecode_gcmae import TopologyDistillation
 
     arguments = {"seed": cell.random_state, **recipe.distillation}
@@ -363,6 +380,10 @@ def distillation(cell, recipe):
         people = cell.split.unlabelled
         arguments["unlabelled"], _ = cell.stage("soft labels", people, "nested")
     distil = TopologyDistillation.paper if recipe.paper else TopologyDistillation
+    if recipe.cross_fit:
+        with seeded(cell.random_state, cell.device):  # of the teacher's new head
+            teacher = unfitted_teacher(cell, recipe)
+        return distil(teacher, cross_fit=recipe.cross_fit, **arguments)
     source = fitted_committee if recipe.committee else fitted_teacher
     return distil(source(cell, recipe), **arguments)
 
@@ -384,10 +405,10 @@ def fitted_student(cell, recipe):
     signal, kept = signal_arguments(cell), list(cell.kept)
     folder = pretrained_folder(cell, recipe) / "student" if recipe.pretrain else None
     callbacks = [("distil", distillation(cell, recipe))] if recipe.distil else []
-    X, _, y = cell.labelled("nested")
+    X, person, y = cell.labelled("nested")
     with seeded(cell.random_state, cell.device):
         if folder is not None:
             module = GCMAEStudent.from_pretrained(folder, electrodes=kept, **signal)
         else:
             module = scratch_student(cell, recipe)
-        return _net(cell, module, callbacks).fit(X, y)
+        return _net(cell, module, callbacks).fit(X, y, subjects=person)

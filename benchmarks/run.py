@@ -21,7 +21,7 @@ from benchmarks.cells import (
 )
 from benchmarks.methods import METHODS, PEER_NETWORKS
 from benchmarks.options import i_of_n, share
-from benchmarks.ours import ABLATIONS, EVOKED, PAPER
+from benchmarks.ours import ABLATIONS, CROSS_FITTED, EVOKED, PAPER
 from benchmarks.protocol import N_FOLDS, TASKS
 
 log = logging.getLogger("benchmarks")
@@ -66,8 +66,10 @@ STUDIES = {
     "tasks": Study(
         ("sex", "rest-imagery", "rest-imagery-band"),
         ("motor-8", "headband-8", "all-64"),
-        ("log-PSD+LR", *PEERS, *STUDENTS, LINEAR, "teacher"),
-        ("many",),
+        (
+            *("log-PSD+LR", *PEERS, *STUDENTS, LINEAR, "teacher"),
+            *(recipe.name for recipe in CROSS_FITTED),
+        ),
     ),
     "ablations": Study(
         ("left-right",),
