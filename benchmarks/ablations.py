@@ -45,6 +45,11 @@ FAMILIES = {
         "labelled windows": "committee",
         "pool": "committee pool",
     },
+    "teachers that have not seen the person": {
+        "labelled windows": "cross-fitted",
+        "pool": "cross-fitted pool",
+        "pool, after pretraining": "both cross-fitted pool",
+    },
     "pretraining (Table 4)": {
         "none": "scratch",
         "contrast": "pretrain contrast",

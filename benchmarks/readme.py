@@ -26,6 +26,7 @@ STUDENTS = {
     "student, pretrained": "pretrained",
     "student, distilled": "distilled",
     "student, distilled, pool": "distilled pool",
+    "student, distilled, pool, cross-fitted": "cross-fitted pool",
     "student, both": "both",
     "student, both, pool": "both pool",
     "student, taught by five": "committee",
@@ -139,6 +140,7 @@ def tasks_table():
     """Rest v. imagery, and a question about people."""
     places = {
         "rest v. imagery": ("rest-imagery", "motor-8", "many"),
+        "the same, aligned by 8 to 30 Hz": ("rest-imagery-band", "motor-8", "many"),
         "sex, AUROC": ("sex", "motor-8", "many"),
     }
     # Re-centring takes away the spatial power that the question about people is of.

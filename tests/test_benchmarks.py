@@ -45,7 +45,7 @@ def windows():
 @pytest.fixture
 def identity_alignment(monkeypatch):
     """Keep braindecode's slow import away where alignment is not the matter."""
-    monkeypatch.setattr(protocol, "align", lambda X, *rest: X.astype(np.float32))
+    monkeypatch.setattr(protocol, "align", lambda X, *_, **__: X.astype(np.float32))
 
 
 def test_every_person_is_tested_once_per_seed():
@@ -122,6 +122,19 @@ def test_nested_alignment_is_white_and_equals_the_small_caps_own(windows):
     own = np.concatenate(list(own - own.mean(-1, keepdims=True)), axis=1)
     covariance = own @ own.T / own.shape[1]
     np.testing.assert_allclose(covariance, 100 * np.eye(len(NAMES)), atol=1e-2)
+
+
+def test_a_task_may_be_aligned_by_a_band():
+    from braindecode_gcmae.alignment.formulas import window_covariances
+
+    windows = make_windows(n_people=2, n_windows=8, task="rest-imagery-band")
+    task = windows.task
+    assert task.align_band == (8.0, 30.0)
+    own = windows.view("low", ("C3", "C4"))[windows.person == windows.person[0]]
+    in_band = window_covariances(own, sfreq=task.sfreq, band=task.align_band).mean(0)
+    np.testing.assert_allclose(in_band, in_band[0, 0] * np.eye(2), atol=1e-3)
+    whole = window_covariances(own).mean(0)
+    assert abs(whole[0, 1]) > 0.01 * whole[0, 0]
 
 
 def test_aligning_a_person_needs_no_one_else(windows):
@@ -419,6 +432,22 @@ def test_a_committee_is_made_of_students_that_differ_and_is_made_once(monkeypatc
     settings = methods.METHODS["committee"].describe(cells.Budget())
     assert settings["committee"] == 5 and "teacher_size" not in settings
     assert "committee" not in methods.METHODS["distilled"].describe(cells.Budget())
+
+
+def test_a_cross_fitted_recipe_hands_over_a_teacher_that_has_seen_no_label():
+    from benchmarks import ours
+
+    recipe = ours.Recipe(
+        "cross-fitted", distil=True, cross_fit=5, pool=True, teacher_pretrained=False
+    )
+    cell = make_cell(make_windows(n_windows=3))
+    callback = ours.distillation(cell, recipe)
+    assert callback.cross_fit == 5 and not callback.teacher.initialized_
+    people = cell.split.unlabelled
+    assert len(callback.unlabelled) == len(cell.windows.rows(people))
+    settings = methods.METHODS["cross-fitted pool"].describe(cells.Budget())
+    assert settings["cross_fit"] == 5 and settings["pool"]
+    assert "cross_fit" not in methods.METHODS["distilled"].describe(cells.Budget())
 
 
 def test_a_network_trained_on_another_device_is_another_cell():
