@@ -46,6 +46,7 @@ FAMILIES = {
         "pool": "committee pool",
     },
     "teachers that have not seen the person": {
+        "none": "scratch",
         "labelled windows": "cross-fitted",
         "pool": "cross-fitted pool",
         "pool, after pretraining": "both cross-fitted pool",
