@@ -297,6 +297,7 @@ class Windows:
     def save(self, path):
         """Write one compressed file, without pickles."""
         splines = {f"spline:{k}": v for k, v in self.interpolation.items()}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(
             path,
             X=self.X.astype(np.float16),

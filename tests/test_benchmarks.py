@@ -147,8 +147,8 @@ def test_aligning_a_person_needs_no_one_else(windows):
 
 def test_windows_survive_the_journey(tmp_path, windows):
     windows.interpolation["F3,F4"] = np.ones((12, 2), np.float32)
-    windows.save(tmp_path / "w.npz")
-    back = protocol.Windows.load(tmp_path / "w.npz")
+    windows.save(tmp_path / "new" / "w.npz")
+    back = protocol.Windows.load(tmp_path / "new" / "w.npz")
     np.testing.assert_allclose(back.X, windows.X, rtol=1e-3, atol=1e-3)
     assert back.ch_names == windows.ch_names
     assert back.task is windows.task
