@@ -21,6 +21,7 @@ def test_gallery_is_complete():
     assert {
         "pretrain",
         "distil_to_few_electrodes",
+        "soft_labels",
         "missing_electrodes",
         "look_inside_the_graph",
         "which_electrodes",
