@@ -250,6 +250,16 @@ class UnlabelledWindows(Dataset):
         self.ids = np.concatenate([np.asarray(ids, dtype=object) for ids in known])
         self.groups = _codes(self.ids)
 
+    def numbered_after(self, others: "UnlabelledWindows") -> "UnlabelledWindows":
+        """The same windows; a subject has the number that it has among ``others``.
+
+        Who is not among them has a number of nobody there. ``others`` stay as they are.
+        """
+        found = copy.copy(self)
+        ids = np.concatenate([others.ids, self.ids])
+        found.groups = _codes(ids)[len(others) :]
+        return found
+
     def one_cap(self):
         """The first recording, if the channels of all are the same electrodes."""
         caps = {_montage(source) for source in self.sources}

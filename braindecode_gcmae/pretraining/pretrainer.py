@@ -319,7 +319,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         train, valid = super().get_split_datasets(X, y, **fit_params)
         split_off = isinstance(valid, Subset) and valid.dataset is X
         if valid is not None and not split_off:
-            valid = self._arranged(UnlabelledWindows(valid))
+            valid = self._arranged(UnlabelledWindows(valid)).numbered_after(X)
         return train, valid
 
     def get_iterator(self, dataset, training=False):

@@ -133,6 +133,17 @@ def test_a_predefined_split_holds_whatever_fit_takes(kind):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_people_of_a_predefined_split_are_those_of_training_or_nobody_there():
+    held_out = UnlabelledWindows(windows(4, seed=1), ["b", "new", None, "a"])
+    trained = UnlabelledWindows(windows(3), ["a", "c", "b"])
+    net = pretrainer(max_epochs=1, batch_size=3, train_split=predefined_split(held_out))
+    net.fit(trained)
+    train, valid = net.get_split_datasets(trained)
+    assert train is trained and trained.groups.tolist() == [0, 1, 2]
+    assert valid.groups.tolist() == [2, 3, -1, 0]
+    assert held_out.groups.tolist() == [0, 1, -1, 2]  # the user's own
+
+
 def test_a_subset_is_embedded_as_its_windows_are():
     net, recorded = pretrainer(max_epochs=1).fit(windows()), recording(1)
     whole = net.transform(recorded)
