@@ -45,7 +45,8 @@ def test_variants_differ_in_one_thing_at_a_time():
         "both, pool": (1, 1, 0, 0),
     }
     for name, variant in terms.VARIANTS.items():
-        assert variant.pool == name.endswith("pool"), name
+        assert variant.pool == ("pool" in name), name
+        assert bool(variant.cross_fit) == name.endswith("cross-fitted"), name
     *alone, last = terms.PRETRAINING.values()
     assert [variant.terms for variant in alone] == [None] * 4
     assert last == terms.Variant(terms.TERMS["both"], objective="joint")
@@ -60,13 +61,14 @@ class Shown:
         self.X = {"pool": "windows", "labelled": "own"}
         self.labelled, self.unlabelled = "labelled", "pool"
         self.settings = SimpleNamespace(student_epochs=1)
-        self.study = SimpleNamespace(few=["C3"], y={"labelled": [0]})
+        labelled = {"y": {"labelled": [0]}, "person": {"labelled": [5]}}
+        self.study = SimpleNamespace(few=["C3"], **labelled)
         self.pretrained = []
 
     _signal = dict
 
     def _net(self, *given):
-        return SimpleNamespace(fit=lambda X, y: given)
+        return SimpleNamespace(fit=lambda X, y, subjects: given)
 
     def pretrain(self, folder, objective):
         self.pretrained.append(objective)
@@ -75,11 +77,12 @@ class Shown:
 def test_the_pool_is_asked_where_the_name_says_so(monkeypatch):
     import braindecode_gcmae
 
-    asked = []
+    asked, folds = [], []
 
     class Listening:
         def __init__(self, teacher, **arguments):
             asked.append(arguments["unlabelled"])
+            folds.append((teacher, arguments.get("cross_fit", 0)))
 
     class Student:
         def __init__(self, **arguments):
@@ -91,9 +94,12 @@ def test_the_pool_is_asked_where_the_name_says_so(monkeypatch):
 
     monkeypatch.setattr(braindecode_gcmae, "TopologyDistillation", Listening)
     monkeypatch.setattr(braindecode_gcmae, "GCMAEStudent", Student)
+    monkeypatch.setattr(terms, "untaught", lambda shown: "untaught")
     for variant in terms.VARIANTS.values():
         terms.student(Shown(), None, variant, 0, "folder")
-    assert asked == [None] * 5 + ["windows"] * 3 + [None]
+    pools = [None] * 5 + ["windows"] * 3, [None, "windows"], [None]
+    assert asked == sum(pools, [])
+    assert folds == [(None, 0)] * 8 + [("untaught", 5)] * 2 + [(None, 0)]
 
 
 def test_variants_of_one_objective_share_its_pretraining(monkeypatch):

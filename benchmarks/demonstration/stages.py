@@ -115,14 +115,14 @@ class Demonstration:
             "sfreq": study.sfreq,
         }
 
-    def _net(self, module, title, epochs, callbacks=()):
+    def _net(self, module, title, epochs, callbacks=(), cls=None):
         from braindecode import EEGClassifier
 
-        s = self.settings
+        s, cls = self.settings, cls or EEGClassifier
         budget = Budget(epochs=epochs, batch_size=s.batch_size, lr=s.lr)
         arguments = training_arguments(budget, "cpu")
         arguments["callbacks"] += [*callbacks, ("bar", EpochBar(title))]
-        return EEGClassifier(module, **arguments)
+        return cls(module, **arguments)
 
     def _score(self, method, net, X, begin):
         probability = net.predict_proba(X[self.test])
