@@ -129,11 +129,14 @@ def _digests(inputs: dict) -> list[bytes]:
     return [digest.digest() for digest in digests]
 
 
-def inputs_of(net, windows):
-    """Batches of a data set as inputs of ``forward``, in order, on the net's device."""
+def inputs_of(net, windows, *, training: bool = False):
+    """Batches of a data set as inputs of ``forward``, on the net's device.
+
+    In order, unless they are to be those of a ``training``.
+    """
     # Loaders draw a seed, augmentations more: looking must not move training.
     with unmoved_randomness():
-        for x, _ in net.get_iterator(windows, training=False):
+        for x, _ in net.get_iterator(windows, training=training):
             given = x if isinstance(x, dict) else {"x": x}
             inputs = {name: given[name] for name in INPUTS if name in given}
             yield to_device(inputs, device_of(net))

@@ -7,6 +7,7 @@ say of anybody (cross-fitting; Dao et al. 2021, https://arxiv.org/abs/2104.09732
 
 import warnings
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
+from ..pretraining.data import _id
 from .answers import TeacherAnswers, inputs_of
 from .checks import is_regression
 from .hooks import device_of
 from .origin import trained_teacher
-from .split import has_windows, taken, told_people, training_part
+from .randomness import unmoved_randomness
+from .split import has_windows, left_after, taken, told_people, training_part
 from .teachers import trained_head
 
 __all__ = ["CrossFitted", "check_cross_fit", "cross_fitted", "folds_of_people"]
@@ -38,7 +41,7 @@ class CrossFitted:
     """
 
     def __init__(self, keys: Tensor, logits: Tensor):
-        self.keys, order = keys.sort()
+        self.keys, order = keys.sort(stable=True)
         self.logits = logits[order]
 
     def to(self, device) -> "CrossFitted":
@@ -58,8 +61,9 @@ def window_keys(x: Tensor) -> Tensor:
 
     Whole numbers that wrap around add up to the same in any order, on any device.
     """
-    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-    words = x.contiguous().flatten(1).view(kinds[x.element_size()]).long()
+    # Of 64 bits the lower half may be zeros throughout, and would waste the sum's.
+    kind = torch.int16 if x.element_size() == 2 else torch.int32
+    words = x.contiguous().flatten(1).view(kind).long()
     return (words * _odd_numbers(words.shape[1], str(words.device))).sum(1)
 
 
@@ -80,13 +84,13 @@ def folds_of_people(people, n_folds: int, seed: int) -> list[np.ndarray]:
     n_folds, seed : int
         The seed shuffles the people.
     """
-    _, codes = np.unique([str(person) for person in people], return_inverse=True)
+    _, codes = np.unique([_id(person) for person in people], return_inverse=True)
     folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
     return [rows for _, rows in folds.split(codes, groups=codes)]
 
 
 def _whose(net, X, rows) -> np.ndarray:
-    """The person of each window (rows) that the net is trained on.
+    """The person, as text, of each window (rows) that the net is trained on.
 
     Raises
     ------
@@ -100,29 +104,28 @@ def _whose(net, X, rows) -> np.ndarray:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the windows, said by who looks at them
-        ids = UnlabelledWindows(X, told_people(net)).ids[rows]
-    if any(one is None for one in ids):
+        windows = UnlabelledWindows(X, told_people(net))
+    if (windows.groups[rows] < 0).any():
         raise ValueError(
             "cross_fit leaves out people and does not know whose the windows are: tell "
             "a GCMAEClassifier by fit(X, y, subjects=...), or hand over Epochs or data "
             "sets with 'subject' in their metadata or descriptions"
         )
-    return ids
+    return np.array([_id(person) for person in windows.ids[rows]])
 
 
-def check_cross_fit(n_folds, given, net, X, y, *, seed) -> np.ndarray | None:
+def check_cross_fit(members, net, X, y, n_folds, seed) -> np.ndarray | None:
     """Refuse a cross-fitting that cannot be, before anything is trained.
 
     Parameters
     ----------
-    n_folds : int
-        0 for none.
-    given : list
-        The teacher and the members of a committee, those to be trained being None.
+    members : list of (NeuralNet, nn.Module or None)
+        The teacher and the others of a committee, with the models that they hold; None
+        is still to be trained.
     net, X, y
-        Who is fitted, and on what.
-    seed : int
-        Of the folds.
+        Who is fitted, and on what; without X, data are not looked at.
+    n_folds, seed : int
+        No folds are 0.
 
     Returns
     -------
@@ -137,19 +140,13 @@ def check_cross_fit(n_folds, given, net, X, y, *, seed) -> np.ndarray | None:
     whole = isinstance(n_folds, int | np.integer) and not isinstance(n_folds, bool)
     if not whole or n_folds < 0 or n_folds == 1:
         raise ValueError(f"cross_fit must be 0 or 2 folds or more, got {n_folds!r}")
-    if n_folds == 0 or X is None:
+    if n_folds == 0:
         return None
-    if any(model is not None for model in given):
-        raise ValueError(
-            "cross_fit trains the teacher anew without each part of the people: hand "
-            "over an unfitted EEGClassifier"
-        )
-    if issubclass(net.iterator_train, AugmentedDataLoader):
-        raise ValueError(
-            "cross_fit knows windows by their content, which the augmentation of "
-            f"{net.iterator_train.__name__} changes"
-        )
-    _, y_fit, rows = training_part(net, X, y)
+    for member, model in members:
+        _check_member(member, model)
+    if X is None:
+        return None
+    X_fit, y_fit, rows = training_part(net, X, y)
     people = _whose(net, X, rows)
     n_people = len(set(people))
     if n_people < n_folds:
@@ -157,12 +154,61 @@ def check_cross_fit(n_folds, given, net, X, y, *, seed) -> np.ndarray | None:
             f"cross_fit={n_folds}, and the windows are of {n_people} people"
         )
     folds = folds_of_people(people, n_folds, seed)
-    if y_fit is not None and not is_regression(net):
-        _check_classes(np.asarray(y_fit), folds, people)
+    windows = net.get_dataset(X_fit, y_fit)
+    if not is_regression(net):
+        y_fit = _labels(net, windows) if y_fit is None else np.asarray(y_fit)
+        if y_fit.ndim == 1:  # else probabilities of classes
+            _check_classes(y_fit, folds, people)
+    _check_unchanged(net, windows)
     return max(folds, key=len)
 
 
+def _check_member(member, model) -> None:
+    """Refuse a teacher that cannot be trained more than once."""
+    if model is not None:
+        raise ValueError(
+            "cross_fit trains the teacher anew without each part of the people: hand "
+            "over an unfitted EEGClassifier"
+        )
+    given = member.callbacks if isinstance(member.callbacks, list | tuple) else ()
+    for one in given:
+        callback = one[1] if isinstance(one, list | tuple) else one
+        if hasattr(callback, "keep_stage"):
+            raise ValueError(
+                "cross_fit trains the teacher several times, and its "
+                f"{type(callback).__name__} has one folder, which is for one run: give "
+                "it to the student's net instead, which keeps each teacher when it is "
+                "trained"
+            )
+
+
+def _check_unchanged(net, windows) -> None:
+    """Refuse windows that are other ones in training than when they are looked at."""
+    loader = net.iterator_train
+    changed = isinstance(loader, type) and issubclass(loader, AugmentedDataLoader)
+    if not changed:
+        looked_at = [
+            window_keys(inputs["x"]).cpu() for inputs in inputs_of(net, windows)
+        ]
+        known = torch.cat(looked_at)
+        for inputs in islice(inputs_of(net, windows, training=True), 1):  # one batch
+            changed = not torch.isin(window_keys(inputs["x"]).cpu(), known).all()
+    if changed:
+        raise ValueError(
+            "cross_fit knows windows by their content, which the augmentation of "
+            f"{getattr(loader, '__name__', loader)} or of the data set changes"
+        )
+
+
+def _labels(net, windows) -> np.ndarray:
+    """What a data set tells of its windows' classes."""
+    with unmoved_randomness():
+        batches = net.get_iterator(windows, training=False)
+        return np.concatenate([np.asarray(y) for _, y in batches])
+
+
 def _check_classes(y, folds, people) -> None:
+    """Refuse folds of which one holds all windows of a class."""
     for fold in folds:
         lost = set(y.tolist()) - set(np.delete(y, fold).tolist())
         if lost:
@@ -173,33 +219,36 @@ def _check_classes(y, folds, people) -> None:
             )
 
 
-def cross_fitted(members, n_folds: int, net, student, X, y, *, seed) -> CrossFitted:
+def cross_fitted(
+    members, net, student, X, part: tuple, n_folds: int, seed: int
+) -> CrossFitted:
     """Train teachers without each fold of people and ask them about it.
 
     Parameters
     ----------
     members : list of NeuralNet
         Unfitted; a committee's answer is its members' together.
-    n_folds : int
-    net, student, X, y
-        The student's net, its module and what it is fitted on.
-    seed : int
-        Of the folds.
+    net, student, X
+        The student's net, its module and the windows that it is fitted on.
+    part : tuple
+        Those that it is trained on, of :func:`training_part`: asked once for all, as a
+        splitter may draw others the next time.
+    n_folds, seed : int
     """
-    X_fit, y_fit, rows = training_part(net, X, y)
+    X_fit, y_fit, rows = part
     keys, logits = [], []
     for fold in folds_of_people(_whose(net, X, rows), n_folds, seed):
-        models = []
+        models, others = [], left_after(*part, fold)
         for member in members:
-            fitted = trained_teacher(member, net, student, X, y, without=fold)
+            fitted = trained_teacher(member, net, student, others)
             model = trained_head(unwrap(fitted.module_), "the teacher")
             models.append(model.to(device_of(net)).eval())
             models[-1].network.selects = True
         answers = TeacherAnswers(
             models[0], others=models[1:], regression=is_regression(net)
         )
-        part = taken(X_fit, fold), None if y_fit is None else np.asarray(y_fit)[fold]
-        for inputs in inputs_of(net, net.get_dataset(*part)):
+        asked = taken(X_fit, fold), None if y_fit is None else np.asarray(y_fit)[fold]
+        for inputs in inputs_of(net, net.get_dataset(*asked)):
             keys.append(window_keys(inputs["x"]).cpu())
             logits.append(answers(inputs)[0].cpu())
     return CrossFitted(torch.cat(keys), torch.cat(logits))

@@ -33,6 +33,7 @@ from .marks import OncePerModule
 from .origin import given_teacher, planned_teacher, trained_teacher
 from .pool import unlabelled_pool
 from .randomness import unmoved_randomness
+from .split import training_part
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
 from .teachers import check_fit, kept_rows, trained_head
@@ -167,6 +168,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
 
     looks_at_windows = True  # so that a GCMAEClassifier need not
     cross_: CrossFitted | None = None
+    folds_: tuple | None = None  # that cross_ is of
 
     # -- before training -------------------------------------------------------
     @property
@@ -192,25 +194,31 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         unfitted, fold = [], None
         if getattr(self, "resumed_", None) is None:
             with unmoved_randomness():
-                given = [given_teacher(member) for member in self._members]
-                pairs = list(zip(self._members, given, strict=True))
+                pairs = [(of, given_teacher(of)) for of in self._members]
                 models = [m or planned_teacher(of, net, student) for of, m in pairs]
             for model in models:
                 check_fit(model, student)
             kept_rows(models[0], student)
-            fold = check_cross_fit(self.cross_fit, given, net, X, y, seed=self.seed)
             kept = self._trained_before(net)
             unfitted = [of for of, m in pairs if m is None and id(of) not in kept]
+            done = not self.is_new(net) and self.folds_ == self._folds
+            asked = net, None if done else X, y
+            fold = check_cross_fit(pairs, *asked, *self._folds[:2])
         stages = self._stages(net)
         if all(stage.is_done(net) for stage in stages):  # or it looks at them itself
             check_seen(X, student)
             if unfitted:
                 check_ahead(net, X, y)
-        for member in unfitted:
+        for member in unfitted if fold is None else self._members:
             check_teacher_ahead(member, net, X, y, without=fold)
         self.windows_ = None
         if self.unlabelled is not None:
             self.windows_ = unlabelled_pool(self.unlabelled, student, net, X, y)
+
+    @property
+    def _folds(self) -> tuple:
+        """What the answers of :func:`cross_fitted` depend on."""
+        return self.cross_fit, self.seed, *self._members
 
     def _trained_before(self, net) -> set[int]:
         """Which members, by identity, were trained for the net's module already."""
@@ -262,22 +270,26 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         anew = self.is_new(net)  # then it learns from a newly trained teacher
         if anew:
             self.trained_teachers_: dict[int, tuple] = {}
-            self.cross_ = None
+            self.folds_ = None
         self.note(net, anew=anew)
         found, trained = [], self.trained_teachers_
+        # Before teachers are trained, who may draw what the net's split would draw.
+        part = training_part(net, X, y) if self.cross_fit else None
         for number, member in enumerate(self._members):
             model = given_teacher(member)
             if model is None:
                 # Once per module: a warm start goes on with the same teacher.
                 if number not in trained or trained[number][0] is not member:
-                    fitted = trained_teacher(member, net, student, X, y)
+                    whole = training_part(net, X, y)
+                    fitted = trained_teacher(member, net, student, whole)
                     model = trained_head(unwrap(fitted.module_), "the teacher")
                     trained[number] = member, model
                 _, model = trained[number]
             found.append(copy.deepcopy(model))
-        if self.cross_fit and self.cross_ is None:
-            who, how = (net, student, X, y), {"seed": self.seed}
-            self.cross_ = cross_fitted(self._members, self.cross_fit, *who, **how)
+        if self.folds_ != self._folds:
+            who = self._members, net, student, X, part
+            self.cross_ = cross_fitted(*who, *self._folds[:2]) if part else None
+            self.folds_ = self._folds
         return found
 
     # -- while training --------------------------------------------------------
@@ -295,10 +307,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         self.student_graph_ = mean_graph(student, net, probe)
         limits = {"density": self.density, "threshold": self.threshold}
         self.positive_, self.negative_ = topology_pairs(
-            self.student_graph_,
-            self.teacher_graph_,
-            self.kept_,
-            **limits,
+            self.student_graph_, self.teacher_graph_, self.kept_, **limits
         )
         if not len(net.history) > 1:
             self._warn_unlinked()
@@ -437,6 +446,5 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         # A teacher that was handed over is the user's to keep: a pickled student stays
         # small. One that was trained here goes with it, so that training can go on.
         state = super().__getstate__()
-        for name in ("teacher_", "windows_", "net_", "answers_"):
-            state[name] = None
-        return {**state, "others_": []}
+        gone = dict.fromkeys(("teacher_", "windows_", "net_", "answers_"))
+        return {**state, **gone, "others_": []}

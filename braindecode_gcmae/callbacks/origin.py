@@ -15,7 +15,6 @@ from ..pretraining import GCMAEPretrainer
 from ..pretraining.registered import registered
 from .interrupts import interrupts_reach_out
 from .keeping import keep_teacher, kept_teacher
-from .split import left_after, training_part
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
@@ -155,10 +154,10 @@ def _spelt(value) -> str:
     return value.rsplit(".", 1)[1] if is_class else repr(value)
 
 
-def trained_teacher(teacher, net, student, X, y, *, without=None):
-    """Fit a clone of the unfitted teacher on the student's training data.
+def trained_teacher(teacher, net, student, part: tuple):
+    """Fit a clone of the unfitted teacher on (a part of) the student's training data.
 
-    ``without`` some of their rows, if there are any to be left out.
+    ``part`` is what :func:`training_part` gave, or :func:`left_after` of it.
 
     What the student is validated on stays held out from its teacher, too. A teacher
     that is a GCMAEClassifier hears whose the windows are, if its student did. One that
@@ -167,7 +166,7 @@ def trained_teacher(teacher, net, student, X, y, *, without=None):
     kept = kept_teacher(net, teacher)
     if kept is not None:
         return SimpleNamespace(module_=kept)
-    X, y, rows = left_after(*training_part(net, X, y), without)
+    X, y, rows = part
     told = told_of_parts(teacher, net, rows)
     teacher = clone(teacher)
     inherited = _arguments(teacher, student)

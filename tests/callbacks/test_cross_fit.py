@@ -1,16 +1,33 @@
 """A person's soft labels come from a teacher that has not seen the person."""
 
 import pickle
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from braindecode.augmentation import AugmentedDataLoader
+from braindecode.datasets import BaseConcatDataset
 from interrupted_runs import same
 from sklearn.base import clone
+from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
-from tiny import X, Y, classifier, epochs, quietly, student, teacher, vector, windows
+from tiny import (
+    NAMES,
+    X,
+    Y,
+    classifier,
+    epochs,
+    quietly,
+    student,
+    teacher,
+    vector,
+    windowed,
+    windows,
+)
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
 
 from braindecode_gcmae import (
     GCMAEClassifier,
@@ -36,7 +53,8 @@ class Witness(Callback):
     seen: list = []
 
     def on_train_begin(self, net, X=None, **kwargs):
-        self.seen.append({np.asarray(x).tobytes() for x in X})
+        arrays = isinstance(X, np.ndarray)
+        self.seen.append({(x if arrays else x[0]).tobytes() for x in X})
 
 
 @pytest.fixture
@@ -72,6 +90,14 @@ def fit(model, x=X, y=Y, **told):
 
 def of(model):
     return dict(model.callbacks_)["distil"]
+
+
+def recordings(people, targets):
+    """A data set with a recording of six windows of each of four people."""
+    told = zip(np.split(X, 4), people, targets, strict=True)
+    return BaseConcatDataset(
+        [windowed(x, NAMES, subject=person, target=y) for x, person, y in told]
+    )
 
 
 def logits_of(fitted, x):
@@ -141,6 +167,14 @@ def test_folds_share_out_the_windows_and_split_nobody(n_folds):
         assert not inside & set(np.delete(PEOPLE[::-1], fold))
 
 
+@pytest.mark.parametrize("n_folds", [2, 3])
+@pytest.mark.parametrize("alike", [(1, "1"), (1, 1.0), ("1", np.float64(1))])
+def test_a_person_is_one_however_the_id_is_written(n_folds, alike):
+    people = np.array([*alike, 2, "c"], dtype=object).repeat(6)
+    folds = folds_of_people(people, n_folds, seed=0)
+    assert sum(bool(np.isin([0, 6], fold).any()) for fold in folds) == 1
+
+
 # ------------------------------------------------------------------- finding windows
 def test_the_key_of_a_window_is_a_sum_of_products_that_wraps_around():
     x = torch.as_tensor(windows(3))
@@ -167,6 +201,14 @@ def test_windows_are_told_apart_by_any_of_their_samples(dtype):
     changed[:, 1, 7] += 1
     assert not set(window_keys(changed).tolist()) & set(keys.tolist())
     assert not set(window_keys(x.roll(1, dims=1)).tolist()) & set(keys.tolist())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_values", [2, 16])
+def test_windows_of_few_values_are_told_apart(dtype, n_values):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(n_values, (3000, 4, 20), generator=generator).to(dtype)
+    assert len(set(window_keys(x).tolist())) == 3000
 
 
 def test_known_windows_get_their_answers_and_others_keep_theirs():
@@ -201,6 +243,33 @@ def test_who_is_validated_on_is_in_no_fold(seen):
     assert n_trained == 18 == len(seen[0])
 
 
+def test_splits_that_are_drawn_are_drawn_once(seen):
+    split = ValidSplit(0.25)  # by chance, of the student's windows and the teachers'
+    held: list = []
+
+    class Held(Callback):
+        def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
+            held.append({x.tobytes() for x, _ in dataset_valid})
+
+    model = net(unfitted(batch_size=4, train_split=split), train_split=split)
+    model.callbacks.append(("held", Held()))
+    fit(model)
+    _, *parts = seen
+    whose = dict(zip([x.tobytes() for x in X], PEOPLE, strict=True))
+    people = [{whose[x] for x in part} for part in parts]
+    assert not people[0] & people[1]
+    assert not held[0] & set().union(*parts)
+
+
+def test_data_sets_tell_the_people_whatever_the_type_of_their_ids(seen):
+    model = net(module=student(), distil={"cross_fit": 3})
+    quietly(model.fit, recordings([1, 1.0, 2, 3], [0, 1, 0, 1]), None)
+    own = [{x.tobytes() for x in part} for part in np.split(X, 4)]
+    _, *parts = seen
+    for part in parts:
+        assert bool(part & own[0]) == bool(part & own[1])
+
+
 # -------------------------------------------------------------- what cannot be
 @pytest.mark.parametrize(
     ("given", "told", "message"),
@@ -211,6 +280,7 @@ def test_who_is_validated_on_is_in_no_fold(seen):
         ({"cross_fit": 2.5}, {}, "0 or 2 folds or more"),
         ({"cross_fit": 5}, {}, "cross_fit=5, and the windows are of 4 people"),
         ({}, {"groups": None, "subjects": None}, "does not know whose"),
+        ({}, {"subjects": [float("nan"), *PEOPLE[1:]]}, "does not know whose"),
         ({}, {"subjects": Y}, r"without \['1'\] no window of \[1\]"),
     ],
 )
@@ -234,6 +304,79 @@ def test_augmentations_are_refused(seen):
     assert not seen
 
 
+def noisy(items):
+    x, y = default_collate(items)
+    return x + torch.rand(1), y
+
+
+class Noisy(Dataset):
+    """Other windows each time."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, i):
+        return X[i] + np.random.rand(6, 1).astype(np.float32), Y[i]
+
+
+@pytest.mark.parametrize(
+    ("x", "given"),
+    [
+        (X, {"iterator_train__collate_fn": noisy}),
+        (X, {"iterator_train": partial(DataLoader, collate_fn=noisy)}),
+        (Noisy(), {}),
+    ],
+)
+def test_windows_that_are_others_in_training_are_refused(seen, x, given):
+    with pytest.raises(ValueError, match="by their content"):
+        fit(net(module=student(), **given), x)
+    assert not seen
+
+
+def test_a_loader_that_is_a_function_is_taken():
+    found = of(fit(net(iterator_train=partial(DataLoader))))
+    assert len(found.cross_.keys) == 24
+
+
+def test_a_class_that_a_data_set_has_of_one_person_alone_is_refused(seen):
+    model = net(module=student(), distil={"cross_fit": 4})
+    with pytest.raises(ValueError, match=r"without \['4'\] no window of \[1\]"):
+        quietly(model.fit, recordings([1, 2, 3, 4], [0, 0, 0, 1]), None)
+    assert not seen
+
+
+class Told(Dataset):
+    """Windows of one person, with the probabilities of their classes."""
+
+    def __init__(self, person):
+        self.description = pd.Series({"subject": person})
+        self.rows = np.flatnonzero(PEOPLE == person)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return X[self.rows[i]], np.eye(2, dtype=np.float32)[Y[self.rows[i]]]
+
+
+def test_probabilities_of_classes_are_taken_for_labels():
+    given = {"criterion": torch.nn.CrossEntropyLoss, "classes": [0, 1]}
+    given["cls"] = NeuralNetClassifier
+    distil = TopologyDistillation(classifier(teacher(), **given), cross_fit=2)
+    model = classifier(student(), callbacks=[("distil", distil)], **given)
+    people = ConcatDataset(map(Told, "abcd"))
+    quietly(model.fit, people, np.eye(2, dtype=np.float32)[Y])
+    assert len(of(model).cross_.keys) == 24
+
+
+def test_a_teacher_whose_checkpoint_has_one_folder_is_refused(seen, tmp_path):
+    callbacks = [("resume", ResumableCheckpoint(tmp_path)), ("witness", Witness())]
+    for given in (callbacks, [callback for _, callback in callbacks]):
+        with pytest.raises(ValueError, match="ResumableCheckpoint has one folder"):
+            fit(net(unfitted(callbacks=given)))
+    assert not seen
+
+
 def test_a_fold_that_leaves_no_batch_is_refused(seen):
     given = {"batch_size": 20, "iterator_train__drop_last": True}
     with pytest.raises(ValueError, match="no batch to train on: batch_size=20"):
@@ -250,6 +393,40 @@ def test_a_warm_start_trains_no_teacher_again(seen):
     assert len(seen) == 3 and torch.equal(of(model).cross_.keys, keys)
     fit(model)
     assert len(seen) == 6
+
+
+@pytest.mark.parametrize("told", [{}, {"subjects": PEOPLE[:6]}])
+def test_a_warm_start_needs_no_people_to_leave_out(seen, told):
+    model = pickle.loads(pickle.dumps(fit(net())))
+    with torch.random.fork_rng():
+        quietly(model.partial_fit, X[:6], Y[:6], **told)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "n_trained"),
+    [("cross_fit", 4, 4), ("seed", 1, 2), ("teacher", unfitted(5), 3)],
+)
+def test_a_warm_start_with_other_folds_or_teachers_asks_these(
+    seen, name, value, n_trained
+):
+    model = fit(net())
+    before = of(model).cross_
+    model.set_params(**{f"callbacks__distil__{name}": value})
+    with torch.random.fork_rng():
+        quietly(model.partial_fit, X, Y, subjects=PEOPLE)
+    assert len(seen) == 3 + n_trained
+    assert not torch.equal(of(model).cross_.logits, before.logits)
+
+
+def test_a_warm_start_without_folds_asks_the_whole_teacher():
+    model = fit(net()).set_params(callbacks__distil__cross_fit=0)
+    with torch.random.fork_rng():
+        quietly(model.partial_fit, X, Y)
+    found, x = of(model), torch.as_tensor(X)
+    with torch.no_grad():
+        expected = found.teacher_(x)
+    torch.testing.assert_close(found.answers_({"x": x})[0], expected)
 
 
 def test_a_fitted_student_can_be_pickled_and_cloned():
