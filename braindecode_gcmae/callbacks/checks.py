@@ -205,6 +205,10 @@ def check_terms(callback) -> None:
         weight = getattr(callback, name)
         if not callable(weight) and not weight >= 0:
             raise ValueError(f"{name} must be at least 0, got {weight}")
+    if callback.cross_fit and callback.kd_weight == 0:
+        raise ValueError(
+            f"cross_fit={callback.cross_fit} is for soft labels, and kd_weight is 0"
+        )
     nodes, pairs = torch.ones(1, 2, 1), torch.ones(2, 2, dtype=torch.bool)
     logit_distillation_loss(nodes[0], nodes[0], temperature=callback.temperature)
     topology_distillation_loss(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
-from ..pretraining.data import _id
+from ..pretraining.data import subject_text
 from .answers import TeacherAnswers, inputs_of
 from .checks import is_regression
 from .hooks import device_of
@@ -84,7 +84,9 @@ def folds_of_people(people, n_folds: int, seed: int) -> list[np.ndarray]:
     n_folds, seed : int
         The seed shuffles the people.
     """
-    _, codes = np.unique([_id(person) for person in people], return_inverse=True)
+    _, codes = np.unique(
+        [subject_text(person) for person in people], return_inverse=True
+    )
     folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
     return [rows for _, rows in folds.split(codes, groups=codes)]
 
@@ -111,7 +113,7 @@ def _whose(net, X, rows) -> np.ndarray:
             "a GCMAEClassifier by fit(X, y, subjects=...), or hand over Epochs or data "
             "sets with 'subject' in their metadata or descriptions"
         )
-    return np.array([_id(person) for person in windows.ids[rows]])
+    return np.array([subject_text(person) for person in windows.ids[rows]])
 
 
 def check_cross_fit(members, net, X, y, n_folds, seed) -> np.ndarray | None:

@@ -273,22 +273,22 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             self.folds_ = None
         self.note(net, anew=anew)
         found, trained = [], self.trained_teachers_
-        # Before teachers are trained, who may draw what the net's split would draw.
-        part = training_part(net, X, y) if self.cross_fit else None
+        given = [given_teacher(member) for member in self._members]
+        # Asked once, before teachers are trained: a split may draw.
+        part = training_part(net, X, y) if None in given else None
         for number, member in enumerate(self._members):
-            model = given_teacher(member)
+            model = given[number]
             if model is None:
                 # Once per module: a warm start goes on with the same teacher.
                 if number not in trained or trained[number][0] is not member:
-                    whole = training_part(net, X, y)
-                    fitted = trained_teacher(member, net, student, whole)
+                    fitted = trained_teacher(member, net, student, part)
                     model = trained_head(unwrap(fitted.module_), "the teacher")
                     trained[number] = member, model
                 _, model = trained[number]
             found.append(copy.deepcopy(model))
         if self.folds_ != self._folds:
-            who = self._members, net, student, X, part
-            self.cross_ = cross_fitted(*who, *self._folds[:2]) if part else None
+            who = self._members, net, student, X, part, *self._folds[:2]
+            self.cross_ = cross_fitted(*who) if self.cross_fit else None
             self.folds_ = self._folds
         return found
 

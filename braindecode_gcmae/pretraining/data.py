@@ -32,6 +32,7 @@ __all__ = [
     "check_windows",
     "collate_windows",
     "subject_ids",
+    "subject_text",
 ]
 
 
@@ -318,14 +319,16 @@ class UnlabelledWindows(Dataset):
 def _codes(ids: np.ndarray) -> np.ndarray:
     """Subjects as numbers, in order of appearance; None and NaN (unknown) are -1."""
     unknown = [i is None or i is pd.NA or i != i for i in ids]  # NaN != NaN
-    names = [None if un else _id(i) for i, un in zip(ids, unknown, strict=True)]
+    names = [
+        None if un else subject_text(i) for i, un in zip(ids, unknown, strict=True)
+    ]
     codes: dict = {None: -1}
     for name in names:
         codes.setdefault(name, len(codes) - 1)
     return np.array([codes[name] for name in names], dtype=np.int64)
 
 
-def _id(value) -> str:
+def subject_text(value) -> str:
     """A subject as text; 1.0 is 1, as pandas makes floats of integers with gaps."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from torch.utils.data import Subset
 
-from .data import UnlabelledWindows, _id
+from .data import UnlabelledWindows, subject_text
 
 __all__ = ["not_compared", "without_twins"]
 
@@ -69,7 +69,7 @@ def _contents(windows: UnlabelledWindows) -> Iterator:
 def _whereabouts(windows: UnlabelledWindows) -> Iterator[tuple]:
     """Recording and person of each window; None for somebody unknown."""
     known = zip(windows.ids, windows.groups >= 0, strict=True)
-    people = iter([_id(person) if told else None for person, told in known])
+    people = iter([subject_text(person) if told else None for person, told in known])
     for source in windows.sources:
         recording, rows = _recording(source)
         yield from ((recording, next(people)) for _ in rows)

@@ -276,6 +276,7 @@ def test_data_sets_tell_the_people_whatever_the_type_of_their_ids(seen):
     [
         ({"cross_fit": 1}, {}, "0 or 2 folds or more"),
         ({"cross_fit": -2}, {}, "0 or 2 folds or more"),
+        ({"kd_weight": 0}, {}, "for soft labels, and kd_weight is 0"),
         ({"cross_fit": True}, {}, "0 or 2 folds or more"),
         ({"cross_fit": 2.5}, {}, "0 or 2 folds or more"),
         ({"cross_fit": 5}, {}, "cross_fit=5, and the windows are of 4 people"),

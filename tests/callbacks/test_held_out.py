@@ -107,6 +107,22 @@ def test_what_is_drawn_for_a_teacher_does_not_move_the_split_of_its_student(give
     assert teacher[0] | teacher[1] == student[0]
 
 
+def test_no_member_of_a_committee_is_trained_on_what_its_student_is_validated_on():
+    np.random.seed(1)
+    split = ValidSplit(0.25)
+    notes = "one", "two", "student"
+    one, two = (
+        unfitted(callbacks=[("seen", Seen(name))], train_split=split, **SIGNAL)
+        for name in notes[:2]
+    )
+    callbacks = [("seen", Seen("student")), *distil([one, two], gtd_weight=0.0)]
+    fit(classifier(callbacks=callbacks, train_split=split, **SIGNAL))
+    first, second, student = (Seen.notes.pop(name) for name in notes)
+    assert len(student[1]) == 6
+    for member in (first, second):
+        assert member[0] | member[1] == student[0]
+
+
 @pytest.mark.filterwarnings("ignore:some windows have no subject")
 def test_a_pretraining_does_not_move_the_split_that_a_pool_was_told():
     np.random.seed(1)
