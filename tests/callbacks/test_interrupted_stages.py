@@ -38,6 +38,9 @@ class Ends(Callback):
 @pytest.fixture
 def ends(monkeypatch):
     """Set where and how the next run ends."""
+    # What a shell starts in the background ignores Ctrl-C.
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def end(where=None, how=None):
         monkeypatch.setattr(Ends, "where", where)
@@ -45,7 +48,8 @@ def ends(monkeypatch):
         monkeypatch.setattr(Ends, "epochs", [])
 
     end()
-    return end
+    yield end
+    signal.signal(signal.SIGINT, before)
 
 
 def unfitted(name, *more, **given):
