@@ -49,7 +49,6 @@ FAMILIES = {
         "none": "scratch",
         "labelled windows": "cross-fitted",
         "pool": "cross-fitted pool",
-        "pool, after pretraining": "both cross-fitted pool",
     },
     "pretraining (Table 4)": {
         "none": "scratch",

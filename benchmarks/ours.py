@@ -152,9 +152,6 @@ COMMITTEE = tuple(
 CROSS_FITTED = (
     Recipe("cross-fitted", distil=True, cross_fit=5),
     Recipe("cross-fitted pool", distil=True, cross_fit=5, pool=True),
-    Recipe(
-        "both cross-fitted pool", pretrain=True, distil=True, cross_fit=5, pool=True
-    ),
 )
 PRETRAINING = tuple(
     Recipe(f"pretrain {name}", pretrain=True, pretraining={"objective": name})

@@ -21,7 +21,7 @@ from benchmarks.cells import (
 )
 from benchmarks.methods import METHODS, PEER_NETWORKS
 from benchmarks.options import i_of_n, share
-from benchmarks.ours import ABLATIONS, CROSS_FITTED, EVOKED, PAPER
+from benchmarks.ours import ABLATIONS, EVOKED, PAPER
 from benchmarks.protocol import N_FOLDS, TASKS
 
 log = logging.getLogger("benchmarks")
@@ -48,7 +48,7 @@ class Study:
 STUDIES = {
     "main": Study(
         ("left-right",),
-        ("motor-8", "headband-8", "all-64"),
+        ("motor-8", "all-64"),
         (*PEERS, *STUDENTS, LINEAR, "teacher", "teacher scratch"),
     ),
     "density": Study(
@@ -65,11 +65,9 @@ STUDIES = {
     ),
     "tasks": Study(
         ("sex", "rest-imagery", "rest-imagery-band"),
-        ("motor-8", "headband-8", "all-64"),
-        (
-            *("log-PSD+LR", *PEERS, *STUDENTS, LINEAR, "teacher"),
-            *(recipe.name for recipe in CROSS_FITTED),
-        ),
+        ("motor-8", "all-64"),
+        ("log-PSD+LR", *PEERS, *STUDENTS, LINEAR, "teacher"),
+        ("many",),
     ),
     "ablations": Study(
         ("left-right",),

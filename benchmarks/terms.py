@@ -1,6 +1,6 @@
 """The paper's ablations where the teacher is far better: which part helps?
 
-    python -m benchmarks.terms --seeds 8    # simulated; three hours on one core
+    python -m benchmarks.terms --seeds 8    # simulated; about four hours on one core
     python -m benchmarks.terms --table
 
 Simulated recordings as in ``demo.py``: a headband far from the sources, which 64

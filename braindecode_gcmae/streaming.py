@@ -57,7 +57,7 @@ class StreamingClassifier:
     ------
     ValueError
         If one of these is not known or not that of the file, ``step`` is shorter than a
-        sample, or ``align`` takes its band at another rate.
+        sample or not finite, or ``align`` takes its band at another rate.
 
     Examples
     --------

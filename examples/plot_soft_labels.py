@@ -2,8 +2,8 @@
 Soft labels of people a teacher has not seen
 ============================================
 
-A student learns more from how sure its teacher is than from labels alone, if the
-teacher's doubts are real. Of windows that it was trained on a teacher has hardly any.
+A student can learn more from how sure its teacher is than from labels alone, if the
+teacher's doubts are real. Of windows that it was trained on a teacher has few.
 Here is what it says of them, what it says of new people, and what teachers say that
 were each trained without the people they are asked about.
 """
@@ -81,9 +81,9 @@ labels = {name: y[new] if name == "new people" else y[train] for name in answers
 # How sure it is of the right class
 # ---------------------------------
 # Each line is the share of windows to whose class the teacher gives at most that much.
-# Of its own windows it knows the answer. Asked about people whom it has not seen, it is
-# about as unsure of the training people as of new ones (people differ, and a third of
-# the training is missing): that is what a student can learn.
+# Of its own windows it mostly knows the answer. Asked about people whom it has not
+# seen, it is about as unsure of the training people as of new ones (people differ, and
+# a third of the training is missing): that is what a student can learn.
 
 fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
 styles = {

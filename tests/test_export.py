@@ -8,7 +8,17 @@ import torch
 
 from braindecode_gcmae import StreamingClassifier
 from braindecode_gcmae.export import export_onnx, export_program
-from tests.tiny import FEW, NAMES, SFREQ, student, teacher, trained, windows
+from tests.tiny import (
+    FEW,
+    NAMES,
+    SFREQ,
+    exported_answers,
+    probabilities,
+    student,
+    teacher,
+    trained,
+    windows,
+)
 
 KEPT = [NAMES.index(name) for name in FEW]
 CLASSES = ["left", "right"]
@@ -27,21 +37,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def file(model, folder):
     return export_onnx(model, folder / "student.onnx", classes=CLASSES)
-
-
-def probabilities(model, x):
-    with torch.no_grad():
-        return model(torch.as_tensor(x)).softmax(-1).numpy()
-
-
-def session(path):
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-
-def answers(path, x):
-    return session(path).run(None, {"x": np.asarray(x, np.float32)})[0]
 
 
 # ------------------------------------------------------------------ torch.export
@@ -68,7 +63,7 @@ def test_exporting_leaves_the_model_as_it_was(folder):
 @pytest.mark.parametrize("n", [1, 2, 5, 33])
 def test_one_file_goes_from_raw_windows_to_probabilities(model, file, n):
     x = windows(n, len(FEW), seed=n)
-    ours = answers(file, x)
+    ours = exported_answers(file, x)
     np.testing.assert_allclose(ours, probabilities(model, x), atol=1e-5)
     np.testing.assert_allclose(ours.sum(-1), 1, atol=1e-6)
     assert np.ptp(probabilities(model, windows(33, len(FEW)))[:, 0]) > 0.01
@@ -77,18 +72,21 @@ def test_one_file_goes_from_raw_windows_to_probabilities(model, file, n):
 def test_a_missing_electrode_is_missing_in_the_file_too(model, file):
     x = windows(4, len(FEW))
     x[1, 0, 7], x[2, 1], x[3] = np.nan, np.inf, np.nan
-    ours = answers(file, x)
+    ours = exported_answers(file, x)
     np.testing.assert_allclose(ours, probabilities(model, x), atol=1e-5)
     other = x.copy()
     other[1, 0] = 1e20  # what a missing electrode holds is nobody's business
-    np.testing.assert_array_equal(answers(file, other), ours)
+    np.testing.assert_array_equal(exported_answers(file, other), ours)
 
 
 def test_a_file_for_all_channels_takes_the_electrodes_out_of_them(model, folder, file):
     whole = export_onnx(model, folder / "all.onnx", channels="all")
     x = windows(3)
     np.testing.assert_allclose(
-        answers(whole, x), answers(file, x[:, KEPT]), rtol=0, atol=1e-6
+        exported_answers(whole, x),
+        exported_answers(file, x[:, KEPT]),
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -107,7 +105,7 @@ def test_eight_bits_are_close_and_say_so_in_a_smaller_file(folder):
     full = export_onnx(model, folder / "full.onnx")
     small = export_onnx(model, folder / "int8.onnx", int8=True)
     x = windows(64, len(FEW))
-    gap = np.abs(answers(small, x) - answers(full, x))
+    gap = np.abs(exported_answers(small, x) - exported_answers(full, x))
     assert 0 < gap.max() < 0.1
     assert gap.mean() < 0.02
     assert small.stat().st_size < 0.8 * full.stat().st_size
@@ -154,7 +152,9 @@ def test_a_file_names_the_channels_in_the_order_in_which_it_takes_them(folder):
     turned = trained(student(ch_names=FEW, electrodes=FEW[::-1]))
     path = export_onnx(turned, folder / "turned.onnx")
     assert StreamingClassifier(path).channels == FEW
-    np.testing.assert_allclose(answers(path, x), probabilities(turned, x), atol=1e-5)
+    np.testing.assert_allclose(
+        exported_answers(path, x), probabilities(turned, x), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

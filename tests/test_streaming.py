@@ -5,11 +5,20 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 
 from braindecode_gcmae import StreamingClassifier, export_onnx
 from braindecode_gcmae.alignment import StreamingAlignment
-from tests.tiny import FEW, N_TIMES, NAMES, SFREQ, student, trained, windows
+from tests.tiny import (
+    FEW,
+    N_TIMES,
+    NAMES,
+    SFREQ,
+    exported_answers,
+    probabilities,
+    student,
+    trained,
+    windows,
+)
 
 KEPT = [NAMES.index(name) for name in FEW]
 CLASSES = ["left", "right"]
@@ -30,20 +39,6 @@ def file(model, folder):
     return export_onnx(model, folder / "student.onnx", classes=CLASSES)
 
 
-def probabilities(model, x):
-    with torch.no_grad():
-        return model(torch.as_tensor(x)).softmax(-1).numpy()
-
-
-def answers(path, x):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        str(path), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"x": np.asarray(x, np.float32)})[0]
-
-
 def recording(n_samples=700, seed=3):
     parts = windows(n_samples // N_TIMES + 1, len(FEW), seed=seed)
     return np.concatenate(list(parts), axis=1)[:, :n_samples]
@@ -61,7 +56,7 @@ def test_a_stream_gives_the_answers_of_its_windows(model, file, chunk):
     cut = np.stack([signal[:, end - N_TIMES : end] for end in ends])
     np.testing.assert_array_equal(
         [decision.probabilities for decision in found],
-        np.concatenate([answers(file, window[None]) for window in cut]),
+        np.concatenate([exported_answers(file, window[None]) for window in cut]),
     )
     np.testing.assert_allclose(
         [decision.probabilities for decision in found],

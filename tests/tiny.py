@@ -204,3 +204,18 @@ def trained(model):
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_(0.2 * noise)
     return model.eval()
+
+
+def probabilities(model, x):
+    """What a model says of windows."""
+    with torch.no_grad():
+        return model(torch.as_tensor(x)).softmax(-1).numpy()
+
+
+def exported_answers(path, x):
+    """What an exported file says of windows."""
+    import onnxruntime
+
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(path), providers=providers)
+    return session.run(None, {"x": np.asarray(x, np.float32)})[0]
