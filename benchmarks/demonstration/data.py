@@ -72,15 +72,20 @@ class Study:
         return [int(p) for p in train], [int(p) for p in test]
 
 
-def simulated(few=HEADBAND_8, n_people=20, n_pool=10, n_trials=30):
+def simulated(few=HEADBAND_8, n_people=20, n_pool=10, n_trials=30, seed=0):
     """Simulated motor imagery: no network, no files, the same for everybody.
 
-    The student's headband lies far from the sources, which the teacher covers.
+    The student's headband lies far from the sources, which the teacher covers. Each
+    seed has other people.
     """
     from braindecode_gcmae import SimulatedEEG
 
     source = SimulatedEEG(
-        n_subjects=n_people + n_pool, n_trials=n_trials, sfreq=80.0, trial_seconds=3.0
+        n_subjects=n_people + n_pool,
+        n_trials=n_trials,
+        sfreq=80.0,
+        trial_seconds=3.0,
+        seed=seed,
     )
     X, y, person = source.windows()
     return Study(
