@@ -521,7 +521,7 @@ rows(
             r"EarlyStopping \('stop'\) monitors 'valid_loss'.*no validation",
         ),
         "a checkpoint of the best without a validation": (
-            first(more=[("keep", Checkpoint(dirname="nowhere"))]),
+            first(more=[("keep", Checkpoint())]),
             "Checkpoint.*'valid_loss_best'",
         ),
         "class weights of three for two": (
