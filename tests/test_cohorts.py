@@ -1,0 +1,163 @@
+"""Simulated cohorts: they share nobody, and are what intervals and tests count."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import cohorts
+from benchmarks.demonstration.data import simulated
+
+GAINS = {"scratch": 0.0, "pretrained": 0.02, "distilled": -0.01, "both": 0.03}
+
+
+def rows(n_cohorts=4, n_pool=10, people=(1, 2, 3)):
+    """Each cohort's gain is its own; within a cohort everybody gains alike."""
+    found = []
+    for cohort in range(n_cohorts):
+        own = [
+            {
+                "cohort": str(cohort),
+                "n_pool": str(n_pool),
+                "method": method,
+                "start": str(start),
+                "person": str(person),
+                "score": str(0.6 + person / 100 + gain * (1 + cohort)),
+                "agreement": "0.5",
+                "seconds": "1",
+                "code": "c0de",
+            }
+            for method, gain in {**GAINS, **dict.fromkeys(cohorts.OTHERS, 0.1)}.items()
+            for start in (cohorts.STARTS if method in GAINS else (0,))
+            for person in people
+        ]
+        found += [{"n_rows": str(len(own)), **row} for row in own]
+    return found
+
+
+def test_cohorts_share_nobody_and_a_seed_is_the_same_people_again():
+    few = {"n_people": 2, "n_pool": 1, "n_trials": 2}
+    first, again, other = (simulated(seed=seed, **few) for seed in (1000, 1000, 1001))
+    np.testing.assert_array_equal(first.X, again.X)
+    for row in range(len(first.X)):
+        assert not (first.X[row] == other.X).all((1, 2)).any()
+    assert not (simulated(**few).X[0] == first.X).all((1, 2)).any()
+
+
+def test_a_larger_pool_leaves_people_with_labels_as_they_are():
+    small, large = (
+        simulated(seed=1000, n_people=2, n_pool=n, n_trials=2) for n in (1, 3)
+    )
+    people = small.rows(small.people)
+    np.testing.assert_array_equal(small.X[people], large.X[large.rows(large.people)])
+    assert small.split(3) == large.split(3)
+
+
+def test_students_differ_in_the_stages_that_their_name_says():
+    stages = {
+        name: (variant.objective, variant.terms, variant.pool)
+        for name, variant in cohorts.STUDENTS.items()
+    }
+    assert stages == {
+        "scratch": (None, None, False),
+        "pretrained": ("joint", None, False),
+        "distilled": (None, {}, False),
+        "both": ("joint", {}, False),
+    }
+    assert set(cohorts.PLANNED) == set(stages) - {"scratch"}
+
+
+def test_intervals_and_tests_count_cohorts_not_people():
+    shown = {line.split(" | ")[0][2:]: line for line in cohorts.table(rows())}
+    gaps = 0.03 * np.arange(1, 5)
+    half = stats.t.ppf(0.975, 3) * stats.sem(gaps)
+    low, high = 100 * (gaps.mean() - half), 100 * (gaps.mean() + half)
+    assert f"| +7.5 | {low:+.1f} to {high:+.1f} | 4 of 4 | " in shown["both"]
+    assert "| 0 of 4 |" in shown["distilled"]
+    # Four cohorts of one sign: 2 of 16 patterns are as far out; thrice, for Holm.
+    for name in cohorts.PLANNED:
+        assert shown[name].endswith("| 0.375 |")
+    many = list(cohorts.table(rows(people=range(30))))
+    assert [line.split("|")[5:] for line in many[2:]] == [
+        line.split("|")[5:] for line in list(cohorts.table(rows()))[2:]
+    ]
+
+
+def test_sizes_of_the_pool_are_not_mixed():
+    text = cohorts.tables(rows(n_pool=40) + rows(n_cohorts=3))
+    assert text.index("10 people without") < text.index("40 people without")
+    assert text.count("3 cohorts") == text.count("4 cohorts") == 1
+
+
+def test_finished_cells_are_skipped_and_two_states_of_the_code_refused(
+    tmp_path, monkeypatch
+):
+    path, run = tmp_path / "cohorts.csv", []
+
+    def cell_rows(cohort, n_pool):
+        run.append((cohort, n_pool))
+        same = {"method": "scratch", "start": 0, "score": 0.5, "agreement": 0.5}
+        return [{"person": person, **same} for person in (1, 2)]
+
+    monkeypatch.setattr(cohorts, "cell_rows", cell_rows)
+    monkeypatch.setattr(cohorts, "code_digest", lambda: "old")
+    cohorts.run([0], [10], path)
+    cohorts.run([0, 1], [10, 40], path)
+    assert run == [(0, 10), (0, 40), (1, 10), (1, 40)]
+    assert len(cohorts.read(path)) == 8
+    monkeypatch.setattr(cohorts, "code_digest", lambda: "new")
+    cohorts.run([2], [10], path)
+    with pytest.raises(ValueError, match="several states of the code.*new.*old"):
+        cohorts.read(path)
+
+
+def test_students_get_the_pretraining_and_teacher_of_their_own_cohort(monkeypatch):
+    made, trained = [], []
+
+    class Shown:
+        def __init__(self, study, seed, settings):
+            made.append((study.asked, seed, settings))
+            self.study = study
+            self.X, self.test = np.zeros((2, 2, 1)), [0, 1]
+            self.test_people, self.scores, self.folder = [5], [], None
+
+        def linear(self, electrodes):
+            probability = np.eye(2)[[0, 1] if len(electrodes) == 1 else [0, 0]]
+            self.scores.append(SimpleNamespace(probability=probability))
+
+        def pretrain(self, folder, objective):
+            assert objective == "joint"
+            self.folder = folder
+
+        def teach(self, folder):
+            assert folder == self.folder
+            self.teacher = "own"
+            self.scores.append(SimpleNamespace(probability=np.eye(2)[[1, 1]]))
+
+    def simulated(**asked):
+        y, person = np.array([0, 1]), np.array([5, 5])
+        return SimpleNamespace(kept=[0], names="ab", y=y, person=person, asked=asked)
+
+    def student(shown, teacher, variant, start, folder):
+        assert folder == shown.folder
+        trained.append((teacher, variant, start))
+        return SimpleNamespace(predict=lambda X: np.zeros(len(X), int))
+
+    monkeypatch.setattr(cohorts, "Demonstration", Shown)
+    monkeypatch.setattr(cohorts, "student", student)
+    monkeypatch.setattr(cohorts, "simulated", simulated)
+    found = {row["method"]: row for row in cohorts.cell_rows(7, 40)}
+    assert made == [({"n_pool": 40, "seed": 1007}, 7, cohorts.SETTINGS)]
+    assert trained == [
+        ("own", variant, start)
+        for variant in cohorts.STUDENTS.values()
+        for start in cohorts.STARTS
+    ]
+    # (right, as the teacher): the teacher says 1 of both, eight electrodes are right.
+    shown = {name: (row["score"], row["agreement"]) for name, row in found.items()}
+    half, one, none = "0.500000", "1.000000", "0.000000"
+    assert shown["teacher"] == (half, one)
+    assert shown["TS+LR, 8 electrodes"] == (one, half)
+    assert shown["TS+LR, 64 electrodes"] == (half, none)
+    assert shown["scratch"] == (half, none)
