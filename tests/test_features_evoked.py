@@ -1,14 +1,27 @@
 """The time course as node features: its formula, its sign, and what it is for."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from braindecode import EEGClassifier
 
-from braindecode_gcmae import GCMAEPretrainer, GCMAEStudent, GCMAETeacher, StartFrom
-from braindecode_gcmae.features import Electrodes, EvokedFeatures, TemporalFeatures
+from braindecode_gcmae import (
+    GCMAEPretrainer,
+    GCMAEStudent,
+    GCMAETeacher,
+    StartFrom,
+    TopologyDistillation,
+)
+from braindecode_gcmae.features import (
+    CombinedFeatures,
+    Electrodes,
+    EvokedFeatures,
+    SpectralFeatures,
+    TemporalFeatures,
+)
 from braindecode_gcmae.models import CheckpointError
 
 CAP = ["F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4"]
@@ -211,3 +224,71 @@ def test_an_exported_file_decides_as_the_model(tmp_path):
     stream = StreamingClassifier(export_onnx(student, tmp_path / "student.onnx"))
     expected = torch.softmax(student(torch.from_numpy(X)), -1).detach().numpy()
     np.testing.assert_allclose(stream.predict(X), expected, rtol=0, atol=1e-5)
+
+
+COURSE, RHYTHMS = ({"features": f} for f in (EvokedFeatures, TemporalFeatures))
+
+
+def unlike_said(run):
+    """How often it is said that teacher and student see different things."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run()
+    texts = [str(warning.message) for warning in caught]
+    return [text for text in texts if "see different things" in text]
+
+
+def pretrained(teacher, student):
+    pretrainer = GCMAEPretrainer(
+        teacher=model(GCMAETeacher, depth=1, n_outputs=None, **teacher),
+        student=model(electrodes=CAP[2:5], n_outputs=None, **student),
+        electrodes=CAP[2:5],
+        max_epochs=1,
+        batch_size=8,
+        verbose=0,
+    )
+    pretrainer.fit(evoked(8)[0])
+
+
+def distilled(teacher, student, fitted=True):
+    taught = model(GCMAETeacher, depth=1, **teacher)
+    torch.nn.init.constant_(taught.final_layer.bias, 1e-3)
+    settings = {"max_epochs": 1, "batch_size": 8, "train_split": None, "verbose": 0}
+    if not fitted:
+        taught = EEGClassifier(taught, **settings)
+    distil = [("distil", TopologyDistillation(taught, gtd_weight=0.0))]
+    net = model(electrodes=CAP[2:5], **student)
+    EEGClassifier(net, **settings, callbacks=distil).fit(*evoked(16))
+
+
+def unfitted(teacher, student):
+    distilled(teacher, student, fitted=False)
+
+
+@pytest.mark.parametrize("stage", [pretrained, distilled, unfitted])
+def test_a_pair_of_which_one_sees_the_time_course_is_told_once(stage):
+    (text,) = unlike_said(lambda: stage(RHYTHMS, COURSE))
+    assert "(features TemporalFeatures and EvokedFeatures)" in text
+    (text,) = unlike_said(lambda: stage(COURSE, {"features": SpectralFeatures}))
+    assert "(features EvokedFeatures and SpectralFeatures)" in text
+    assert not unlike_said(lambda: stage(COURSE, COURSE))
+    assert not unlike_said(lambda: stage({"features": CombinedFeatures}, RHYTHMS))
+
+
+class Own(torch.nn.Module):
+    """Features of a user's own, of which nothing is known."""
+
+    def __init__(self, *given, **arguments):
+        super().__init__()
+        self.own, self.n_features = torch.nn.Identity(), 80
+
+    def observe(self, x):
+        return x
+
+    def forward(self, observed, electrodes):
+        return observed
+
+
+def test_of_features_of_the_users_own_nothing_is_said():
+    assert not unlike_said(lambda: distilled({"features": Own}, COURSE))
+    assert not unlike_said(lambda: distilled({"features": Own}, RHYTHMS))

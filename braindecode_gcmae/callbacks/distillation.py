@@ -36,7 +36,7 @@ from .randomness import unmoved_randomness
 from .split import training_part
 from .stage import GCMAEPretraining
 from .states import model_state, rebuild_model
-from .teachers import check_fit, kept_rows, trained_head
+from .teachers import check_committee, check_fit, kept_rows, trained_head
 
 __all__ = ["TopologyDistillation"]
 
@@ -196,9 +196,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             with unmoved_randomness():
                 pairs = [(of, given_teacher(of)) for of in self._members]
                 models = [m or planned_teacher(of, net, student) for of, m in pairs]
-            for model in models:
-                check_fit(model, student)
-            kept_rows(models[0], student)
+            check_committee(models, student)
             kept = self._trained_before(net)
             unfitted = [of for of, m in pairs if m is None and id(of) not in kept]
             done = not self.is_new(net) and self.folds_ == self._folds

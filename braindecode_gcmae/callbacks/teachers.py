@@ -4,8 +4,10 @@ from torch import nn
 
 from ..models.base import ElectrodeGraphModel
 from ..montage import canonical_name, name_of
+from ..pretraining.inputs import warn_unlike
 
 __all__ = [
+    "check_committee",
     "check_fit",
     "electrode_names",
     "kept_rows",
@@ -77,6 +79,20 @@ def check_fit(teacher: nn.Module, student: nn.Module) -> None:
             "teacher and student were built for channels in another order or with "
             f"other names: {names[0][:4]}... and {names[1][:4]}..."
         )
+
+
+def check_committee(models: list[nn.Module], student: nn.Module) -> None:
+    """Refuse teachers of which one does not fit, or the first lacks an electrode.
+
+    Warns
+    -----
+    UserWarning
+        If one sees the time course and the student powers, or the other way round.
+    """
+    for model in models:
+        check_fit(model, student)
+        warn_unlike(model, student)
+    kept_rows(models[0], student)
 
 
 def kept_rows(teacher: nn.Module, student: nn.Module) -> list[int]:

@@ -1,9 +1,17 @@
 """What a pretrainer is built from: the windows' channels, rate and length."""
 
+import warnings
+
 import numpy as np
 import torch
 from torch import nn
 
+from ..features import (
+    ConnectivityFeatures,
+    EvokedFeatures,
+    SpectralFeatures,
+    TemporalFeatures,
+)
 from ..features.look import same_rate
 from ..losses import info_nce, reconstruction_loss
 from ..montage import canonical_name, match_electrodes
@@ -18,6 +26,7 @@ __all__ = [
     "refuse_ignored",
     "signal_of",
     "signal_of_model",
+    "warn_unlike",
 ]
 
 
@@ -141,6 +150,35 @@ def check_pair(teacher, student) -> None:
             f"the student keeps electrodes that the teacher does not see: channels "
             f"{missing} of the input"
         )
+    warn_unlike(teacher, student)
+
+
+def warn_unlike(teacher, student) -> None:
+    """Warn if one of the two sees what is locked to an event, and the other does not.
+
+    Of features of the user's own nothing is known.
+    """
+    seen = {_sees(model.network.features) for model in (teacher, student)}
+    if seen == {_TIME_COURSE, _RHYTHMS}:
+        t, s = (type(m.network.features).__name__ for m in (teacher, student))
+        warnings.warn(
+            f"teacher and student see different things: one the time course, the other "
+            f"the powers of rhythms (features {t} and {s}). What one of them does not "
+            "see is not carried over: give both the same kind of features",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+_TIME_COURSE, _RHYTHMS = "time course", "rhythms"
+
+
+def _sees(features) -> str | None:
+    parts = list(features.modules())
+    if any(isinstance(part, EvokedFeatures) for part in parts):
+        return _TIME_COURSE
+    known = SpectralFeatures, TemporalFeatures, ConnectivityFeatures
+    return _RHYTHMS if any(isinstance(part, known) for part in parts) else None
 
 
 def check_settings(pretrainer) -> None:
