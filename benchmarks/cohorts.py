@@ -1,24 +1,32 @@
 """Does the chain pay on people whom nobody has looked at? Simulated cohorts.
 
-    python -m benchmarks.cohorts --cohorts 20  # simulated; 11 minutes each on one core
-    python -m benchmarks.cohorts --table       # from the rows that there are
+    python -m benchmarks.cohorts --cohorts 20                # four minutes each
+    python -m benchmarks.cohorts --study pool --cohorts 20   # five
+    python -m benchmarks.cohorts --table    # from the rows that there are
 
 Every cohort is drawn anew from the generator of ``demo.py``, from a seed that was used
 for nothing before: ten people with labels (300 windows), ten others to test on, and
-people without labels for the pretraining, 10 or 40 of them. The student has a headband
-far from the sources, which the teacher's 64 electrodes cover. Cohorts share nobody and
-no training, so they are what intervals (Student's t), sign flips and Holm's correction
-count; the people of one cohort are tested by the same networks and are not independent.
+people without labels. The student has a headband far from the sources, which the
+teacher's 64 electrodes cover. Cohorts share nobody and no training, so they are what
+intervals (Student's t), sign flips and Holm's correction count; the people of one
+cohort are tested by the same networks and are not independent. The student is the
+package's default, trained from two starts for 25 epochs; the teacher has width 64 and
+two layers. *As the teacher*: share of test windows on which a method decides as the
+teacher does.
 
-The student is the package's default, trained from two starts for 25 epochs on labels
-alone (*scratch*), from pretrained weights (12 epochs, joint), with the default
-distillation (soft labels and GTD), and with both. The teacher (width 64, two layers)
-begins with the weights of the same pretraining. *As the teacher*: share of test windows
-on which a method decides as the teacher does.
+**Stages** (``stages``). With ten people without labels: the student from scratch, from
+pretrained weights (12 epochs, joint), with the default distillation (soft labels and
+GTD, the teacher asked about the labelled windows), and with both. The teacher begins
+with the weights of the same pretraining. The comparisons with scratch and the number of
+cohorts, 20, were written down before the first of them was made.
 
-The comparisons and the number of cohorts, 20, were written down before the first of
-them was made: each of the three against scratch, with 10 people without labels,
-corrected for three. Those with 40 are a second table of their own.
+**Pool** (``pool``). The teacher is also asked about windows of 10, 40 or 160 people
+without labels (``TopologyDistillation(unlabelled=...)``); nothing is pretrained. The
+equal number of steps sees more people, not more windows. *True labels* is the student
+that is given the true labels of the first 40 of them as well, for as many steps: what
+there is to be learnt from them. What was said of 40 people was tried on eight pilot
+cohorts (from other seeds, not stored) before the comparisons, again on 20 cohorts, were
+written down.
 """
 
 from __future__ import annotations
@@ -26,25 +34,26 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import numpy as np
 
 from benchmarks.demonstration.data import simulated
 from benchmarks.demonstration.report import interval
 from benchmarks.demonstration.stages import Demonstration, Settings
+from benchmarks.methods import seeded
 from benchmarks.options import i_of_n, share
 from benchmarks.ours import code_digest
 from benchmarks.rows import RESULTS, append, description, grouped, line, read_cells
 from benchmarks.tables import holm, sign_flip_test
-from benchmarks.terms import STARTS, Variant, student
+from benchmarks.terms import STARTS, Variant, student, taught
 
-COLUMNS = (
-    "cohort n_pool n_rows method start person score agreement seconds code".split()
-)
+COLUMNS = "study cohort n_rows method start person score agreement seconds code".split()
 FIRST_SEED = 1000  # of the generator: cohort c is drawn from FIRST_SEED + c
-POOLS = 10, 40
+POOLS = 10, 40, 160
 SETTINGS = Settings(pretraining_epochs=12)
 STUDENTS = {
     "scratch": Variant(),
@@ -52,28 +61,80 @@ STUDENTS = {
     "distilled": Variant(terms={}),
     "both": Variant(terms={}, objective="joint"),
 }
-PLANNED = "pretrained", "distilled", "both"
 OTHERS = "teacher", "TS+LR, 8 electrodes", "TS+LR, 64 electrodes"
+TRUE_LABELS, N_TRUE = "true labels of 40", 40
+PLANNED = {
+    "stages": ("pretrained", "distilled", "both"),
+    "pool": tuple(f"asked about {n}" for n in POOLS),
+}
 
 
-def cell_rows(cohort, n_pool, students=STUDENTS):
-    """One CSV row per method, start and test person of a cohort."""
-    study = simulated(n_pool=n_pool, seed=FIRST_SEED + cohort)
+def stages(cohort):
+    """Rows of the student with and without pretraining and distillation."""
+    study = simulated(seed=FIRST_SEED + cohort)
     shown = Demonstration(study, cohort, SETTINGS)
-    own = shown.X[:, study.kept][shown.test]
-    shown.linear(study.kept)
-    shown.linear(list(range(len(study.names))))
+    few, dense = linear(shown)
     with TemporaryDirectory() as folder:
         shown.pretrain(folder, objective="joint")
         shown.teach(folder)
-        few, dense, teacher = shown.scores
-        told = teacher.probability.argmax(1)
-        for name, score in zip(OTHERS, (teacher, few, dense), strict=True):
-            yield from _rows(shown, name, 0, score.probability.argmax(1), told)
-        for name, variant in students.items():
+        told = shown.teacher.predict(shown.X[shown.test])
+        others = zip(OTHERS, (told, few, dense), strict=True)
+        for name, said in others:
+            yield from _rows(shown, name, 0, said, told)
+        for name, variant in STUDENTS.items():
             for start in STARTS:
                 net = student(shown, shown.teacher, variant, start, folder)
-                yield from _rows(shown, name, start, net.predict(own), told)
+                yield from _rows(shown, name, start, _answers(shown, net), told)
+
+
+def pool(cohort):
+    """Rows of the student whose teacher is asked about windows without labels."""
+    n_labelled = 20  # ten of them to test on
+    n_people = n_labelled + max(POOLS)
+    everybody = simulated(n_people=n_people, n_pool=0, seed=FIRST_SEED + cohort)
+    study = replace(everybody, people=everybody.people[:n_labelled])  # hides labels
+    shown = Demonstration(study, cohort, SETTINGS)
+    teacher = taught(shown)
+    told = teacher.predict(shown.X[shown.test])
+    for name, said in zip(OTHERS, (told, *linear(shown)), strict=True):
+        yield from _rows(shown, name, 0, said, told)
+    for start in STARTS:
+        net = student(shown, teacher, Variant(), start)
+        yield from _rows(shown, "scratch", start, _answers(shown, net), told)
+        for name, n_people in zip(PLANNED["pool"], POOLS, strict=True):
+            shown.unlabelled = study.rows(study.pool[:n_people])
+            net = student(shown, teacher, Variant(terms={}, pool=True), start)
+            yield from _rows(shown, name, start, _answers(shown, net), told)
+        net = with_true_labels(shown, everybody.y, start)
+        yield from _rows(shown, TRUE_LABELS, start, _answers(shown, net), told)
+
+
+STUDIES = {"stages": stages, "pool": pool}
+
+
+def with_true_labels(shown, y, start):
+    """A student that is told the labels of people without, on as many windows."""
+    from braindecode_gcmae import GCMAEStudent
+
+    labelled, more = shown.labelled, shown.study.rows(shown.study.pool[:N_TRUE])
+    rows = np.r_[labelled, more]
+    # Asked about a pool, a step sees a batch with labels and as many without.
+    epochs = round(2 * shown.settings.student_epochs * len(labelled) / len(rows))
+    with seeded(100 * shown.seed + start):
+        module = GCMAEStudent(electrodes=shown.study.few, **shown._signal())
+        return shown._net(module, f"start {start}", epochs).fit(shown.X[rows], y[rows])
+
+
+def linear(shown):
+    """What tangent space and logistic regression say, of few and of all electrodes."""
+    study = shown.study
+    for electrodes in (study.kept, list(range(len(study.names)))):
+        shown.linear(electrodes)
+        yield shown.scores[-1].probability.argmax(1)
+
+
+def _answers(shown, net):
+    return net.predict(shown.X[:, shown.study.kept][shown.test])
 
 
 def _rows(shown, method, start, said, told):
@@ -91,7 +152,7 @@ def _rows(shown, method, start, said, told):
 
 def read(path):
     """Rows of finished cells; two states of the code are refused."""
-    keys = {"cell": ("cohort", "n_pool"), "row": ("method", "start", "person")}
+    keys = {"cell": ("study", "cohort"), "row": ("method", "start", "person")}
     rows = read_cells(path, **keys, size="n_rows")
     states = sorted({row["code"] for row in rows})
     if len(states) > 1:
@@ -99,22 +160,20 @@ def read(path):
     return rows
 
 
-def run(cohorts, pools, path):
-    """Add the cells that are missing, cohort by cohort."""
-    from time import perf_counter
-
-    done = {(int(row["cohort"]), int(row["n_pool"])) for row in read(path)}
-    for cohort, n_pool in ((c, n) for c in cohorts for n in pools):
-        if (cohort, n_pool) in done:
+def run(study, cohorts, path):
+    """Add the cells of a study that are missing, cohort by cohort."""
+    done = {int(row["cohort"]) for row in read(path) if row["study"] == study}
+    for cohort in cohorts:
+        if cohort in done:
             continue
         begin = perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rows = list(cell_rows(cohort, n_pool))
-        same = {"cohort": cohort, "n_pool": n_pool, "n_rows": len(rows)}
+            rows = list(STUDIES[study](cohort))
+        same = {"study": study, "cohort": cohort, "n_rows": len(rows)}
         same |= {"seconds": round(perf_counter() - begin), "code": code_digest()}
         append(path, [{**same, **row} for row in rows], COLUMNS)
-        sys.stdout.write(f"cohort {cohort}, pool {n_pool}: {same['seconds']} s\n")
+        sys.stdout.write(f"cohort {cohort}, {study}: {same['seconds']} s\n")
         sys.stdout.flush()
 
 
@@ -128,15 +187,15 @@ def by_cohort(rows, column):
     return found
 
 
-def table(rows):
-    """Lines of the table of one size of the pool."""
+def table(study, rows):
+    """Lines of a study's table."""
     scores, agreement = (by_cohort(rows, column) for column in ("score", "agreement"))
-    gaps = {name: scores[name] - scores["scratch"] for name in PLANNED}
+    gaps = {name: scores[name] - scores["scratch"] for name in PLANNED[study]}
     p_values = holm([sign_flip_test(gap) for gap in gaps.values()])
     corrected = dict(zip(gaps, p_values, strict=True))
     yield line(
         (
-            f"{len(scores['scratch'])} cohorts",
+            f"{study}, {len(scores['scratch'])} cohorts",
             "accuracy %",
             "as the teacher %",
             "against scratch",
@@ -146,7 +205,8 @@ def table(rows):
         )
     )
     yield line(["---"] * 7)
-    for name in (*STUDENTS, *OTHERS):
+    more = [TRUE_LABELS] if TRUE_LABELS in scores else []
+    for name in ("scratch", *PLANNED[study], *more, *OTHERS):
         cells = [name, _spread(scores[name]), f"{100 * agreement[name].mean():.1f}"]
         if name == "scratch":
             cells += [""] * 4
@@ -165,12 +225,9 @@ def _spread(values):
 
 
 def tables(rows):
-    """Give the tables of all sizes of the pool."""
-    sizes = sorted(grouped(rows, lambda row: int(row["n_pool"])).items())
-    return "\n\n".join(
-        f"{n_pool} people without labels:\n\n" + "\n".join(table(own))
-        for n_pool, own in sizes
-    )
+    """Give the tables of all studies."""
+    studies = grouped(rows, lambda row: row["study"])
+    return "\n\n".join("\n".join(table(*each)) for each in sorted(studies.items()))
 
 
 def markdown(rows):
@@ -181,15 +238,15 @@ def markdown(rows):
 def main(arguments=None):
     """Run what is missing, then write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cohorts")
+    parser.add_argument("--study", choices=tuple(STUDIES), default="stages")
     parser.add_argument("--cohorts", type=int, default=20)
-    parser.add_argument("--pools", type=int, nargs="+", default=POOLS)
     parser.add_argument("--shard", type=i_of_n, default=(0, 1), help="i/n, by cohort")
     parser.add_argument("--out", type=Path, default=RESULTS / "cohorts.csv")
     parser.add_argument("--table", action="store_true", help="from the rows there are")
     options = parser.parse_args(arguments)
     if not options.table:
         mine = share(range(options.cohorts), options.shard)
-        run(mine, options.pools, options.out)
+        run(options.study, mine, options.out)
     rows = read(options.out)
     if rows:
         options.out.with_suffix(".md").write_text(markdown(rows), "utf-8")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmarks import missing, starts, terms
+from benchmarks import cohorts, missing, starts, terms
 from benchmarks.demonstration import report
 from benchmarks.figures import most_of_each
 from benchmarks.protocol import TASKS
@@ -234,6 +234,7 @@ BLOCKS = {
     "demo_simulated": lambda: demonstration("simulated"),
     "planned": planned_table,
     "terms": terms_tables,
+    "cohorts": lambda: cohorts.tables(cohorts.read(RESULTS / "cohorts.csv")),
     "missing": missing_table,
     "starts": starts_table,
 }

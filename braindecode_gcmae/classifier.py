@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 
 import mne
+import numpy as np
 from braindecode import EEGClassifier
 from sklearn.utils.metadata_routing import MetadataRouter
 from skorch.dataset import get_len
@@ -12,9 +13,15 @@ from skorch.helper import SliceDataset
 from torch.utils.data import Dataset
 
 from .callbacks import GCMAEPretraining
-from .callbacks.ahead import is_stock
+from .callbacks.ahead import check_batches, is_stock
 from .callbacks.channels import check_channels
-from .callbacks.checks import check_labels, check_seen, check_targets
+from .callbacks.checks import (
+    OF_CLASSES,
+    check_labels,
+    check_seen,
+    check_targets,
+    refuse_cropped,
+)
 from .models.wrapped import unwrap
 from .montage.recording import kept_epochs
 
@@ -80,8 +87,8 @@ class GCMAEClassifier(EEGClassifier):
         ValueError
             If ``subjects`` or ``groups`` do not name one subject per window, all labels
             are the same or not among the model's classes, the windows hold no signal
-            or have another sampling rate than the model, or no callback takes
-            ``X_target_unlabeled``.
+            or have another sampling rate than the model, they do not fill a batch, no
+            callback takes ``X_target_unlabeled``, or the net is a cropped one.
         TypeError
             If windows or labels are not numbers, or an argument is not known.
         """
@@ -135,12 +142,16 @@ class GCMAEClassifier(EEGClassifier):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at windows and labels before anything is trained."""
         super().on_train_begin(net, X, y, **kwargs)
+        refuse_cropped(self, type(self).__name__)
         self._check_target()
         module = self._model()
-        if not any(hasattr(c, "looks_at_windows") for _, c in self.callbacks_):
+        alone = not any(hasattr(c, "looks_at_windows") for _, c in self.callbacks_)
+        if alone:
             check_seen(X, module)
         check_targets(self, y, several=False)
         self._check_others()
+        if alone:  # else they ask, after what is theirs
+            check_batches(self, X, y)
 
     def _check_others(self):
         """Refuse what skorch hands to ``forward``, which refuses it much later."""
@@ -180,6 +191,15 @@ class GCMAEClassifier(EEGClassifier):
         if isinstance(X, mne.BaseEpochs | Dataset | SliceDataset) and len(X):
             check_channels(X, self._model())
         return super().predict_proba(X)
+
+    @property
+    def classes_(self):
+        """Classes of the model: a part of the windows may not hold all of them."""
+        if self.classes is None and self.initialized_:
+            n_outputs = getattr(self._model(), "_n_outputs", None) or 0
+            if n_outputs > 1 and isinstance(self.criterion_, OF_CLASSES):
+                return np.arange(n_outputs)
+        return super().classes_
 
     def _model(self):
         return unwrap(self.module_)

@@ -74,7 +74,8 @@ def export_program(
         Whether the program takes the model's own electrodes (a low-density cap), or
         all channels of its input, out of which it takes them.
     probabilities : bool
-        Whether the softmax is part of it; else its output is the model's.
+        Whether the softmax is part of it; else its output is the model's. A model does
+        not know whether it was trained on classes: pass False for values (regression).
 
     Returns
     -------

@@ -538,10 +538,11 @@ def test_a_braindecode_dataset_has_what_the_alignment_relies_on():
 
     x = np.concatenate([recording(32), recording(33)])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations, and one window a recording
+        warnings.simplefilter("ignore")  # deprecations
         dataset = create_from_X_y(
             x, [0, 1] * 12, drop_last_window=False, sfreq=SFREQ, ch_names=list("abcde")
         )
+        dataset.set_description({"subject": np.repeat([32, 33], 12)})
         out = RecordingAlignment().transform(dataset)
     assert type(out) is type(dataset) and len(out) == len(dataset)
     seen = _all(out)
@@ -561,6 +562,23 @@ class _Variance(ClassifierMixin, BaseEstimator):
     def predict(self, X):
         power = np.log(np.var(X, axis=-1))[:, None]
         return self.classes_[((power - self.means_) ** 2).sum(-1).argmin(axis=1)]
+
+
+def test_a_dataset_of_single_windows_is_asked_whose_they_are():
+    from braindecode.datasets import create_from_X_y
+
+    x = np.stack([recording(seed, n_windows=1)[0] for seed in range(4)])
+    names = ["C3", "Cz", "C4", "Pz", "Oz"]
+    dataset = create_from_X_y(x, [0, 1] * 2, False, sfreq=200.0, ch_names=names)
+    with pytest.raises(ValueError, match="4 parts of one window each.*'subject'"):
+        RecordingAlignment().transform(dataset)
+    dataset.set_description({"subject": [1, 1, 2, 2]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        aligned = RecordingAlignment().transform(dataset)
+        expected = RecordingAlignment().transform(x, groups=[1, 1, 2, 2])
+    found = np.stack([window for window, *_ in aligned])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_clone_params_pickle_and_pipeline():

@@ -218,7 +218,7 @@ rows(
         ),
         "low density for a teacher": (
             distil(X[:, [2, 3, 4]], net=student()),
-            "expected all 6 channels",
+            "3 electrodes alone, and the teacher sees 6 channels",
         ),
         "names and windows disagree": (align(ch_names=FEW), "3 names.*6 channels"),
         "labels are too few": (train(y=Y[:5]), "inconsistent lengths"),

@@ -10,7 +10,15 @@ import torch
 from braindecode import EEGClassifier
 from braindecode.datasets import BaseConcatDataset
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import get_scorer, roc_auc_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    cross_val_predict,
+    cross_val_score,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
@@ -149,6 +157,59 @@ def test_a_later_part_of_one_class_is_distilled_by_any_net():
     made.partial_fit(X, Y, classes=[0, 1])
     made.partial_fit(X[Y == 0], Y[Y == 0], classes=[0, 1])
     assert len(made.history) == 4
+
+
+def test_a_part_of_one_class_does_not_turn_the_classes_round():
+    made = net(callbacks=None, module__n_outputs=2, lr=1e-9).fit(X, Y)
+    auc, positive = get_scorer("roc_auc"), made.predict_proba(X)[:, 1]
+    assert auc(made, X, Y) == pytest.approx(roc_auc_score(Y, positive))
+    made.partial_fit(X[Y == 1], Y[Y == 1])
+    np.testing.assert_array_equal(made.classes_, [0, 1])
+    positive = made.predict_proba(X)[:, 1]
+    assert auc(made, X, Y) == pytest.approx(roc_auc_score(Y, positive))
+    calibrated = CalibratedClassifierCV(FrozenEstimator(made)).fit(X, Y)
+    assert calibrated.predict_proba(X).shape == (len(X), 2)
+
+
+def test_a_class_that_a_fold_lacks_has_its_column():
+    made = net(callbacks=None, module__n_outputs=3)
+    labels = np.where(SUBJECTS == 9, 2, Y)  # of one person alone
+    said = cross_val_predict(
+        made, X, labels, groups=SUBJECTS, cv=GroupKFold(3), method="predict_proba"
+    )
+    assert said.shape == (len(X), 3)
+    made.fit(X, Y)
+    np.testing.assert_array_equal(made.classes_, [0, 1, 2])
+
+
+def test_classes_are_the_users_where_told_and_unknown_before_a_fit():
+    told = net(callbacks=None, classes=[0, 1, 2], module__n_outputs=2).fit(X, Y)
+    np.testing.assert_array_equal(told.classes_, [0, 1, 2])
+    new = net(callbacks=None)
+    assert not hasattr(new, "classes_")
+    assert not hasattr(clone(told.set_params(classes=None)), "classes_")
+
+
+@pytest.mark.parametrize("callbacks", [None, "distil", "pretrain"])
+@pytest.mark.parametrize("cls", [GCMAEClassifier, EEGClassifier])
+def test_a_part_that_fills_no_batch_is_refused_and_changes_nothing(cls, callbacks):
+    if callbacks is None and cls is EEGClassifier:
+        pytest.skip("a bare EEGClassifier is braindecode's")
+    chosen = {"distil": distil(), "pretrain": net().callbacks, None: None}[callbacks]
+    made = quietly(classifier(cls=cls, callbacks=chosen).fit, X, Y)
+    before = vector(made)
+    with pytest.raises(ValueError, match="no batch to train on: batch_size=8, 5 win"):
+        made.partial_fit(X[:5], Y[:5])
+    assert torch.equal(vector(made), before)
+
+
+@pytest.mark.parametrize("cls", [GCMAEClassifier, EEGClassifier])
+def test_cropped_training_is_refused_before_the_pretraining(cls, spy):
+    with pytest.raises(ValueError, match="cropped training is not supported"):
+        quietly(net(cls=cls, cropped=True).fit, X, Y)
+    with pytest.raises(ValueError, match="GCMAEClassifier takes whole windows"):
+        net(cropped=True, callbacks=None).fit(X, Y)
+    assert not spy
 
 
 class Split(Callback):

@@ -12,14 +12,14 @@ from benchmarks.demonstration.data import simulated
 GAINS = {"scratch": 0.0, "pretrained": 0.02, "distilled": -0.01, "both": 0.03}
 
 
-def rows(n_cohorts=4, n_pool=10, people=(1, 2, 3)):
+def rows(n_cohorts=4, people=(1, 2, 3), study="stages", gains=GAINS):
     """Each cohort's gain is its own; within a cohort everybody gains alike."""
     found = []
     for cohort in range(n_cohorts):
         own = [
             {
+                "study": study,
                 "cohort": str(cohort),
-                "n_pool": str(n_pool),
                 "method": method,
                 "start": str(start),
                 "person": str(person),
@@ -28,8 +28,8 @@ def rows(n_cohorts=4, n_pool=10, people=(1, 2, 3)):
                 "seconds": "1",
                 "code": "c0de",
             }
-            for method, gain in {**GAINS, **dict.fromkeys(cohorts.OTHERS, 0.1)}.items()
-            for start in (cohorts.STARTS if method in GAINS else (0,))
+            for method, gain in {**gains, **dict.fromkeys(cohorts.OTHERS, 0.1)}.items()
+            for start in (cohorts.STARTS if method in gains else (0,))
             for person in people
         ]
         found += [{"n_rows": str(len(own)), **row} for row in own]
@@ -65,51 +65,97 @@ def test_students_differ_in_the_stages_that_their_name_says():
         "distilled": (None, {}, False),
         "both": ("joint", {}, False),
     }
-    assert set(cohorts.PLANNED) == set(stages) - {"scratch"}
+    assert set(cohorts.PLANNED["stages"]) == set(stages) - {"scratch"}
 
 
 def test_intervals_and_tests_count_cohorts_not_people():
-    shown = {line.split(" | ")[0][2:]: line for line in cohorts.table(rows())}
+    lines = list(cohorts.table("stages", rows()))
+    shown = {line.split(" | ")[0][2:]: line for line in lines}
     gaps = 0.03 * np.arange(1, 5)
     half = stats.t.ppf(0.975, 3) * stats.sem(gaps)
     low, high = 100 * (gaps.mean() - half), 100 * (gaps.mean() + half)
     assert f"| +7.5 | {low:+.1f} to {high:+.1f} | 4 of 4 | " in shown["both"]
     assert "| 0 of 4 |" in shown["distilled"]
     # Four cohorts of one sign: 2 of 16 patterns are as far out; thrice, for Holm.
-    for name in cohorts.PLANNED:
+    for name in cohorts.PLANNED["stages"]:
         assert shown[name].endswith("| 0.375 |")
-    many = list(cohorts.table(rows(people=range(30))))
-    assert [line.split("|")[5:] for line in many[2:]] == [
-        line.split("|")[5:] for line in list(cohorts.table(rows()))[2:]
-    ]
+    many = cohorts.table("stages", rows(people=range(30)))
+    gaps = [[line.split("|")[5:] for line in of] for of in (lines[2:], list(many)[2:])]
+    assert gaps[0] == gaps[1]
 
 
-def test_sizes_of_the_pool_are_not_mixed():
-    text = cohorts.tables(rows(n_pool=40) + rows(n_cohorts=3))
-    assert text.index("10 people without") < text.index("40 people without")
-    assert text.count("3 cohorts") == text.count("4 cohorts") == 1
+def test_studies_are_not_mixed():
+    asked = dict.fromkeys(["scratch", *cohorts.PLANNED["pool"], "true labels of 40"], 0)
+    of_pool = rows(n_cohorts=3, study="pool", gains=asked)
+    text = cohorts.tables(rows() + of_pool)
+    assert text.index("pool, 3 cohorts") < text.index("stages, 4 cohorts")
+    assert text.count("true labels of 40") == 1
+    assert cohorts.by_cohort(of_pool, "score")["scratch"].shape == (3,)
 
 
 def test_finished_cells_are_skipped_and_two_states_of_the_code_refused(
     tmp_path, monkeypatch
 ):
-    path, run = tmp_path / "cohorts.csv", []
+    path, made = tmp_path / "cohorts.csv", []
 
-    def cell_rows(cohort, n_pool):
-        run.append((cohort, n_pool))
+    def study(cohort):
+        made.append(cohort)
         same = {"method": "scratch", "start": 0, "score": 0.5, "agreement": 0.5}
         return [{"person": person, **same} for person in (1, 2)]
 
-    monkeypatch.setattr(cohorts, "cell_rows", cell_rows)
+    monkeypatch.setattr(cohorts, "STUDIES", {"stages": study, "pool": study})
     monkeypatch.setattr(cohorts, "code_digest", lambda: "old")
-    cohorts.run([0], [10], path)
-    cohorts.run([0, 1], [10, 40], path)
-    assert run == [(0, 10), (0, 40), (1, 10), (1, 40)]
-    assert len(cohorts.read(path)) == 8
+    cohorts.run("stages", [0], path)
+    cohorts.run("stages", [0, 1], path)
+    cohorts.run("pool", [0], path)
+    assert made == [0, 1, 0]
+    assert len(cohorts.read(path)) == 6
     monkeypatch.setattr(cohorts, "code_digest", lambda: "new")
-    cohorts.run([2], [10], path)
+    cohorts.run("stages", [2], path)
     with pytest.raises(ValueError, match="several states of the code.*new.*old"):
         cohorts.read(path)
+
+
+def test_each_size_of_the_pool_is_asked_about_and_its_labels_stay_hidden(monkeypatch):
+    monkeypatch.setattr(cohorts, "POOLS", (1, 3))
+    monkeypatch.setattr(cohorts, "PLANNED", {"pool": ("asked about 1", "about 3")})
+    monkeypatch.setattr(cohorts, "N_TRUE", 2)
+    monkeypatch.setattr(cohorts, "taught", lambda shown: Says())
+    asked, true = [], []
+
+    class Says:
+        def predict(self, X):
+            return np.zeros(len(X), int)
+
+    def few(n_people, n_pool, seed):
+        return simulated(n_people=n_people, n_pool=n_pool, n_trials=2, seed=seed)
+
+    def student(shown, teacher, variant, start):
+        if variant.pool:
+            assert variant.terms == {}
+            people = set(shown.study.person[shown.unlabelled].tolist())
+            asked.append((start, people))
+            assert (shown.study.y[shown.unlabelled] == -1).all()
+        return Says()
+
+    def net(shown, module, title, epochs):
+        def fit(X, y):
+            true.append((epochs, len(X), set(y.tolist())))
+            return Says()
+
+        return SimpleNamespace(fit=fit)
+
+    monkeypatch.setattr(cohorts, "simulated", few)
+    monkeypatch.setattr(cohorts, "student", student)
+    monkeypatch.setattr(cohorts.Demonstration, "_net", net)
+    found = list(cohorts.pool(0))
+    assert asked == [(s, p) for s in cohorts.STARTS for p in ({21}, {21, 22, 23})]
+    # 10 people with labels and 2 more, on as many windows as 25 epochs of twice ten.
+    assert true == [(42, 24, {0, 1})] * 2
+    assert {row["method"] for row in found} == {
+        *("scratch", "asked about 1", "about 3", "true labels of 40"),
+        *cohorts.OTHERS,
+    }
 
 
 def test_students_get_the_pretraining_and_teacher_of_their_own_cohort(monkeypatch):
@@ -132,8 +178,7 @@ def test_students_get_the_pretraining_and_teacher_of_their_own_cohort(monkeypatc
 
         def teach(self, folder):
             assert folder == self.folder
-            self.teacher = "own"
-            self.scores.append(SimpleNamespace(probability=np.eye(2)[[1, 1]]))
+            self.teacher = SimpleNamespace(predict=lambda X: np.ones(len(X), int))
 
     def simulated(**asked):
         y, person = np.array([0, 1]), np.array([5, 5])
@@ -141,16 +186,17 @@ def test_students_get_the_pretraining_and_teacher_of_their_own_cohort(monkeypatc
 
     def student(shown, teacher, variant, start, folder):
         assert folder == shown.folder
-        trained.append((teacher, variant, start))
+        assert teacher is shown.teacher
+        trained.append((variant, start))
         return SimpleNamespace(predict=lambda X: np.zeros(len(X), int))
 
     monkeypatch.setattr(cohorts, "Demonstration", Shown)
     monkeypatch.setattr(cohorts, "student", student)
     monkeypatch.setattr(cohorts, "simulated", simulated)
-    found = {row["method"]: row for row in cohorts.cell_rows(7, 40)}
-    assert made == [({"n_pool": 40, "seed": 1007}, 7, cohorts.SETTINGS)]
+    found = {row["method"]: row for row in cohorts.stages(7)}
+    assert made == [({"seed": 1007}, 7, cohorts.SETTINGS)]
     assert trained == [
-        ("own", variant, start)
+        (variant, start)
         for variant in cohorts.STUDENTS.values()
         for start in cohorts.STARTS
     ]

@@ -259,7 +259,8 @@ def map_dataset(dataset, groups, find_map, *, keep_bads):
     TypeError
         If the dataset is not cut into windows.
     ValueError
-        If parts of one recording have different channels.
+        If parts of one recording have different channels, or each part is one window
+        and nobody says whose.
     """
     parts = list(dataset.datasets)
     if not all(hasattr(part, "crop_inds") for part in parts):
@@ -268,6 +269,12 @@ def map_dataset(dataset, groups, find_map, *, keep_bads):
             "(create_windows_from_events, create_fixed_length_windows)"
         )
     if groups is None:
+        if len(parts) > 1 and all(len(part) == 1 for part in parts):
+            raise ValueError(
+                f"the dataset has {len(parts)} parts of one window each, and no "
+                "description says whose they are: each window would be a recording of "
+                "its own. Say it, as by dataset.set_description({'subject': [...]})"
+            )
         groups = np.arange(len(parts))
     aligned = [copy.copy(part) for part in parts]
     for label, rows in split_recordings(groups, len(parts), "part"):

@@ -15,10 +15,10 @@ from skorch.dataset import ValidSplit
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..models.wrapped import unwrap
-from .checks import OF_CLASSES, check_targets
+from .checks import OF_CLASSES, check_targets, check_values, is_regression
 from .split import left_after, parts, training_part
 
-__all__ = ["check_ahead", "check_teacher_ahead", "is_stock"]
+__all__ = ["check_ahead", "check_batches", "check_teacher_ahead", "is_stock"]
 
 _PACKAGES = {"braindecode", "braindecode_gcmae", "skorch"}
 
@@ -39,14 +39,17 @@ def check_ahead(net, X, y) -> None:
     Raises
     ------
     TypeError, ValueError
-        If labels are none for the net's criterion or its module's outputs, there are
-        more or fewer than windows, the validation split cannot be drawn, no batch is
-        left to train on, a score needs classes that nobody has told, or a callback's
-        arguments are too few or ask for a validation that there is not.
+        If labels are none for the net's criterion or its module's outputs, values are
+        not finite, there are more or fewer than windows, the validation split cannot
+        be drawn, no batch is left to train on, a score needs classes that nobody has
+        told, or a callback's arguments are too few or ask for a validation that there
+        is not.
     """
     if isinstance(net.criterion_, OF_CLASSES):
         check_targets(net, y, several=False)
         _check_class_weights(net.criterion_, net)
+    elif is_regression(net):
+        check_values(y)
     _check_data(net, X, y)
     train, valid = _halves(net, X, y)
     _check_batches(net, train)
@@ -54,6 +57,17 @@ def check_ahead(net, X, y) -> None:
     if not valid:
         _check_monitors(net)
     _check_schedules(net)
+
+
+def check_batches(net, X, y) -> None:
+    """Refuse windows too few for one batch: an epoch would be over without a step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Also if the validation split cannot be drawn.
+    """
+    _check_batches(net, _halves(net, X, y)[0])
 
 
 def check_teacher_ahead(teacher, net, X, y, *, without=None) -> None:

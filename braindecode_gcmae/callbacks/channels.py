@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import mne
 import numpy as np
 from skorch.helper import SliceDataset
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from ..montage.recording import marked_bad, recording_info, recording_rate
@@ -18,6 +18,7 @@ __all__ = [
     "check_order",
     "first_item",
     "refuse_others",
+    "refuse_sparse",
     "warn_of_bads",
 ]
 
@@ -48,6 +49,34 @@ def refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
         raise ValueError(
             f"the Epochs have channels that are no EEG, {others}, and a net takes all "
             f"that there are: use epochs.pick('eeg'){anew}"
+        )
+
+
+def refuse_sparse(x, student: nn.Module) -> None:
+    """Refuse windows of the student's electrodes alone, of which a teacher needs more.
+
+    Raises
+    ------
+    ValueError
+        With how to train on them without the teacher.
+    """
+    if isinstance(x, mne.BaseEpochs):
+        n_channels = len(mne.pick_types(x.info, eeg=True, exclude=[]))
+    elif isinstance(x, np.ndarray | Tensor) and x.ndim == 3:
+        n_channels = x.shape[1]
+    elif isinstance(x, Dataset | SliceDataset) and len(x):
+        first, *more = first_item(x)
+        if isinstance(first, dict) or len(more) > 2:  # positions come with the windows
+            return
+        n_channels = len(first)
+    else:
+        return
+    if n_channels == student.network.n_nodes < student.n_chans:
+        raise ValueError(
+            f"the windows hold the student's {n_channels} electrodes alone, and the "
+            f"teacher sees {student.n_chans} channels. To go on with labels alone, as "
+            "for a new wearer, train a copy of the model without the teacher: "
+            "EEGClassifier(copy.deepcopy(net.module_), ...)"
         )
 
 

@@ -3,7 +3,7 @@
 import mne
 import numpy as np
 import torch
-from skorch import NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetRegressor
 from skorch.helper import SliceDataset
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -25,7 +25,10 @@ __all__ = [
     "check_targets",
     "check_terms",
     "check_unlabelled",
+    "check_values",
     "is_regression",
+    "refuse_cropped",
+    "refuse_other_kind",
 ]
 
 
@@ -129,7 +132,63 @@ def is_regression(net) -> bool:
     told = getattr(net, "mode", None)
     if told is not None:
         return told == "regression"
-    return isinstance(net, NeuralNetRegressor) or isinstance(net.criterion_, _OF_VALUES)
+    criterion = getattr(net, "criterion_", net.criterion)  # of an unfitted net a class
+    kind = criterion if isinstance(criterion, type) else type(criterion)
+    return isinstance(net, NeuralNetRegressor) or issubclass(kind, _OF_VALUES)
+
+
+def refuse_other_kind(teachers: list, net) -> None:
+    """Refuse a net that decides between classes as teacher of one of values, or back.
+
+    Of models without a net nothing is known.
+
+    Raises
+    ------
+    TypeError
+        Naming both.
+    """
+    of_values = is_regression(net)
+    for teacher in teachers:
+        if isinstance(teacher, NeuralNet) and is_regression(teacher) != of_values:
+            learns = "values" if of_values else "classes"
+            raise TypeError(
+                f"the teacher is a {type(teacher).__name__} and the student's net a "
+                f"{type(net).__name__}: one tells classes, the other values, and "
+                f"neither can teach the other. The student learns {learns}, so hand "
+                "over a teacher that did"
+            )
+
+
+def refuse_cropped(net, who: str) -> None:
+    """Refuse braindecode's cropped training: models here answer once a window.
+
+    Raises
+    ------
+    ValueError
+    """
+    if getattr(net, "cropped", False):
+        raise ValueError(
+            f"{who} takes whole windows: cropped training is not supported, use "
+            "cropped=False"
+        )
+
+
+def check_values(y) -> None:
+    """Refuse values to be learnt that are not finite.
+
+    Raises
+    ------
+    ValueError
+    """
+    values = _as_array(y)
+    if values is None or values.dtype.kind not in "fc":
+        return
+    lost = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+    if len(lost):
+        raise ValueError(
+            f"{len(lost)} of {len(values)} values to be learnt are not finite, the "
+            f"first is that of window {lost[0]}: leave these windows out"
+        )
 
 
 def check_targets(net, y, several: bool = True) -> None:

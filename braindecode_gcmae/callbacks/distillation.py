@@ -26,6 +26,7 @@ from .checks import (
     check_targets,
     check_terms,
     is_regression,
+    refuse_other_kind,
 )
 from .cross_fit import CrossFitted, check_cross_fit, cross_fitted
 from .hooks import INPUTS, AuxiliaryLoss, device_of
@@ -185,6 +186,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         super().check(net, X, y)
         check_terms(self)
         student = unwrap(net.module_)
+        refuse_other_kind(self._members, net)
         if not is_regression(net):
             # A part of a whole may be of one class; a GCMAEClassifier knows of parts.
             part = len(net.history) or hasattr(net, "fit_metadata_")
@@ -196,7 +198,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             with unmoved_randomness():
                 pairs = [(of, given_teacher(of)) for of in self._members]
                 models = [m or planned_teacher(of, net, student) for of, m in pairs]
-            check_committee(models, student)
+            check_committee(models, student, X)
             kept = self._trained_before(net)
             unfitted = [of for of, m in pairs if m is None and id(of) not in kept]
             done = not self.is_new(net) and self.folds_ == self._folds

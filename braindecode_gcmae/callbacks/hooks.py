@@ -17,7 +17,9 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from ..models.wrapped import unwrap
+from .ahead import check_batches
 from .channels import refuse_others
+from .checks import refuse_cropped
 from .describe import DescribedCallback
 
 __all__ = ["INPUTS", "AuxiliaryLoss", "check_all", "device_of"]
@@ -37,6 +39,7 @@ def check_all(first: Callback, net, X, y) -> None:
     if ours[0] is first:
         for callback in ours:
             callback.check(net, X, y)
+        check_batches(net, X, y)
 
 
 def _forget_compiled(net) -> None:
@@ -147,11 +150,7 @@ class AuxiliaryLoss(DescribedCallback, Callback):
                 f"{type(self).__name__} needs a GCMAEStudent or GCMAETeacher, the "
                 f"net's module is a {type(module).__name__}"
             )
-        if getattr(net, "cropped", False):
-            raise ValueError(
-                f"{type(self).__name__} compares whole windows: cropped training is "
-                "not supported, use cropped=False"
-            )
+        refuse_cropped(net, type(self).__name__)
         if not isinstance(net.criterion_, nn.Module):
             raise TypeError(
                 f"{type(self).__name__} needs a criterion that is a torch Module"

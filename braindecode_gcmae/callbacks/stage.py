@@ -16,6 +16,7 @@ from ..pretraining.inputs import signal_of_model
 from ..pretraining.twins import without_twins
 from .ahead import check_ahead
 from .channels import refuse_others
+from .checks import refuse_cropped
 from .describe import DescribedCallback
 from .hooks import check_all, device_of
 from .interrupts import interrupts_reach_out
@@ -117,6 +118,7 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
                 "GCMAEPretraining needs a GCMAEStudent as module, got "
                 f"{type(module).__name__}"
             )
+        refuse_cropped(net, type(self).__name__)
         if isinstance(X, mne.BaseEpochs):
             refuse_others(X, module)
         if not self.is_done(net):

@@ -5,6 +5,7 @@ from torch import nn
 from ..models.base import ElectrodeGraphModel
 from ..montage import canonical_name, name_of
 from ..pretraining.inputs import warn_unlike
+from .channels import refuse_sparse
 
 __all__ = [
     "check_committee",
@@ -81,8 +82,10 @@ def check_fit(teacher: nn.Module, student: nn.Module) -> None:
         )
 
 
-def check_committee(models: list[nn.Module], student: nn.Module) -> None:
+def check_committee(models: list[nn.Module], student: nn.Module, x) -> None:
     """Refuse teachers of which one does not fit, or the first lacks an electrode.
+
+    Also windows ``x`` of the student's electrodes alone, which no teacher of more sees.
 
     Warns
     -----
@@ -93,6 +96,7 @@ def check_committee(models: list[nn.Module], student: nn.Module) -> None:
         check_fit(model, student)
         warn_unlike(model, student)
     kept_rows(models[0], student)
+    refuse_sparse(x, student)
 
 
 def kept_rows(teacher: nn.Module, student: nn.Module) -> list[int]:

@@ -27,6 +27,7 @@ from tiny import (
     small,
     student,
     teacher,
+    vector,
     windowed,
     windows,
 )
@@ -300,6 +301,56 @@ def test_epochs_with_channels_that_are_no_eeg_say_what_helps():
     net = quietly(fit, GCMAEClassifier(**given.get_params(deep=False)))
     with pytest.raises(ValueError, match=r"no EEG, \['VEOG'\].*epochs.pick\('eeg'\)"):
         net.predict_proba(both)
+
+
+VALUES = np.random.default_rng(0).normal(size=(len(X), 2)).astype("float32")
+REGRESSOR = {"cls": EEGRegressor, "module__n_outputs": 2}
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_who_tells_values_cannot_teach_who_tells_classes_or_back(fitted):
+    told_values = classifier(GCMAETeacher, **REGRESSOR)
+    told_classes = classifier(GCMAETeacher, module__n_outputs=2)
+    plain = classifier(GCMAETeacher, cls=NeuralNet, criterion=nn.MSELoss)
+    if fitted:
+        told_values.fit(X, VALUES)
+        told_classes.fit(X, Y)
+    of_classes = classifier(callbacks=distil(told_values))
+    with pytest.raises(TypeError, match="teacher is a EEGRegressor.* learns classes"):
+        of_classes.fit(X, Y)
+    of_values = classifier(callbacks=distil(told_classes), **REGRESSOR)
+    with pytest.raises(TypeError, match="teacher is a EEGClassifier.* learns values"):
+        of_values.fit(X, VALUES)
+    with pytest.raises(TypeError, match="teacher is a NeuralNet.* learns classes"):
+        classifier(callbacks=distil(plain)).fit(X, Y)
+
+
+def test_values_that_are_not_finite_are_refused_before_the_pretraining():
+    lost = VALUES.copy()
+    lost[5, 1] = np.nan
+    net = classifier(callbacks=[("pretrain", copy.deepcopy(STAGE))], **REGRESSOR)
+    with pytest.raises(ValueError, match="1 of 24 values .* not finite.* window 5"):
+        quietly(net.fit, X, lost)
+
+
+@pytest.mark.parametrize(
+    "given", [lambda x: x, torch.from_numpy, lambda x: Dataset(x, Y), "epochs"]
+)
+def test_windows_of_the_students_electrodes_alone_say_how_to_do_without_a_teacher(
+    given,
+):
+    net = quietly(classifier(callbacks=distil()).fit, X, Y)
+    kept = net.module_.network.rows.tolist()
+    if given == "epochs":
+        sparse = epochs(X, Y).pick([NAMES[row] for row in kept])
+    else:
+        sparse = given(np.ascontiguousarray(X[:, kept]))
+    with pytest.raises(ValueError, match="electrodes alone.*copy.deepcopy.net.module_"):
+        quietly(net.partial_fit, sparse, Y)
+    before = vector(net)
+    calibrated = classifier(copy.deepcopy(net.module_)).fit(X[:, kept], Y)
+    assert torch.equal(vector(net), before)
+    assert not torch.equal(vector(calibrated), before)
 
 
 def test_a_pretrainer_is_no_teacher_before_it_has_seen_labels():
