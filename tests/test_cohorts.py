@@ -84,13 +84,15 @@ def test_intervals_and_tests_count_cohorts_not_people():
     assert gaps[0] == gaps[1]
 
 
-def test_studies_are_not_mixed():
+def test_studies_are_not_mixed_and_both_are_drawn(tmp_path):
     asked = dict.fromkeys(["scratch", *cohorts.PLANNED["pool"], "true labels of 40"], 0)
     of_pool = rows(n_cohorts=3, study="pool", gains=asked)
     text = cohorts.tables(rows() + of_pool)
-    assert text.index("pool, 3 cohorts") < text.index("stages, 4 cohorts")
+    assert text.index("stages, 4 cohorts") < text.index("pool, 3 cohorts")
     assert text.count("true labels of 40") == 1
     assert cohorts.by_cohort(of_pool, "score")["scratch"].shape == (3,)
+    cohorts.figure(rows() + of_pool, tmp_path / "cohorts.png")
+    assert (tmp_path / "cohorts.png").stat().st_size > 10_000
 
 
 def test_finished_cells_are_skipped_and_two_states_of_the_code_refused(
@@ -110,6 +112,11 @@ def test_finished_cells_are_skipped_and_two_states_of_the_code_refused(
     cohorts.run("pool", [0], path)
     assert made == [0, 1, 0]
     assert len(cohorts.read(path)) == 6
+    order = ["--first", "3", "--cohorts", "4", "--shard", "1/2", "--out", str(path)]
+    monkeypatch.setattr(cohorts, "markdown", lambda rows: "")
+    monkeypatch.setattr(cohorts, "figure", lambda rows, path: None)
+    cohorts.main(["--study", "pool", *order])
+    assert made == [0, 1, 0, 4, 6]
     monkeypatch.setattr(cohorts, "code_digest", lambda: "new")
     cohorts.run("stages", [2], path)
     with pytest.raises(ValueError, match="several states of the code.*new.*old"):
@@ -119,7 +126,7 @@ def test_finished_cells_are_skipped_and_two_states_of_the_code_refused(
 def test_each_size_of_the_pool_is_asked_about_and_its_labels_stay_hidden(monkeypatch):
     monkeypatch.setattr(cohorts, "POOLS", (1, 3))
     monkeypatch.setattr(cohorts, "PLANNED", {"pool": ("asked about 1", "about 3")})
-    monkeypatch.setattr(cohorts, "N_TRUE", 2)
+    monkeypatch.setattr(cohorts, "N_TOLD", 2)
     monkeypatch.setattr(cohorts, "taught", lambda shown: Says())
     asked, true = [], []
 
@@ -156,6 +163,27 @@ def test_each_size_of_the_pool_is_asked_about_and_its_labels_stay_hidden(monkeyp
         *("scratch", "asked about 1", "about 3", "true labels of 40"),
         *cohorts.OTHERS,
     }
+
+
+def test_what_the_teacher_says_is_taken_for_labels_of_the_pool_alone(monkeypatch):
+    few = simulated(n_people=4, n_pool=2, n_trials=2, seed=1003)
+
+    class Says:
+        def predict(self, X):
+            return np.full(len(X), 7)
+
+    given = []
+    monkeypatch.setattr(cohorts, "simulated", lambda n_pool, seed: few)
+    monkeypatch.setattr(cohorts, "taught", lambda shown: Says())
+    monkeypatch.setattr(cohorts, "student", lambda *asked: Says())
+    monkeypatch.setattr(
+        cohorts, "with_more_labels", lambda shown, y, start: given.append(y) or Says()
+    )
+    found = list(cohorts.pseudo(3))
+    assert {row["method"] for row in found} >= {"scratch", *cohorts.PLANNED["pseudo"]}
+    for y in given:
+        np.testing.assert_array_equal(y == 7, few.y == -1)
+    assert len(given) == 2 and (few.y[few.rows(few.pool)] == -1).all()
 
 
 def test_students_get_the_pretraining_and_teacher_of_their_own_cohort(monkeypatch):
