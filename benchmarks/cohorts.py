@@ -281,7 +281,7 @@ def figure(rows, path):
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_xlabel("points gained over scratch; grey: each cohort, 95 % CI over cohorts")
+    fig.supxlabel("points gained over scratch; each cohort, mean, 95 % CI", fontsize=10)
     fig.savefig(path, dpi=130)
 
 
