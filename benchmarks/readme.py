@@ -15,7 +15,7 @@ from benchmarks import cohorts, missing, starts, terms
 from benchmarks.demonstration import report
 from benchmarks.figures import most_of_each
 from benchmarks.protocol import TASKS
-from benchmarks.rows import RESULTS, line, read
+from benchmarks.rows import RESULTS, line, read, spread
 from benchmarks.tables import bootstrap_interval, compare, conditions, whole
 
 PAGES = Path(__file__).resolve().parents[1] / "README.md", RESULTS / "README.md"
@@ -64,12 +64,6 @@ SETS = {
     "headband 8": ("left-right", "headband-8"),
 }
 FEW, MANY = ({k: (*v, labels) for k, v in SETS.items()} for labels in ("few", "many"))
-
-
-def spread(mean, low, high, form="{:.1f}"):
-    """Give a mean and its interval, in points or percent."""
-    mean, low, high = (form.format(100 * value) for value in (mean, low, high))
-    return f"{mean} ({low} to {high})"
 
 
 def methods(names, studies, places):

@@ -107,6 +107,12 @@ def person_scores(rows):
     }
 
 
+def spread(mean, low, high, form="{:.1f}"):
+    """Give a mean and its interval, in points or percent."""
+    mean, low, high = (form.format(100 * value) for value in (mean, low, high))
+    return f"{mean} ({low} to {high})"
+
+
 def line(cells):
     """Give a line of a markdown table."""
     return "| " + " | ".join(cells) + " |"

@@ -168,20 +168,28 @@ def seed_rows(study, seed, wanted):
 
 
 def _rows(shown, variant, start, said, told):
-    study, test = shown.study, shown.test
-    y, person = study.y[test], study.person[test]
-    for who in shown.test_people:
-        here = person == who
+    right = {row["person"]: row["score"] for row in person_rows(shown, told, told)}
+    for row in person_rows(shown, said, told):
         yield {
-            "data": study.name,
+            "data": shown.study.name,
             "seed": shown.seed,
             "start": start,
             "variant": variant,
+            **row,
+            "teacher": right[row["person"]],
+            "code": code_digest(),
+        }
+
+
+def person_rows(shown, said, told):
+    """How often an answer is right, and the teacher's, of each test person."""
+    y, person = (of[shown.test] for of in (shown.study.y, shown.study.person))
+    for who in shown.test_people:
+        here = person == who
+        yield {
             "person": who,
             "score": f"{(said == y)[here].mean():.6f}",
             "agreement": f"{(said == told)[here].mean():.6f}",
-            "teacher": f"{(told == y)[here].mean():.6f}",
-            "code": code_digest(),
         }
 
 

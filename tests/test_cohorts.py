@@ -87,9 +87,12 @@ def test_intervals_and_tests_count_cohorts_not_people():
 def test_studies_are_not_mixed_and_both_are_drawn(tmp_path):
     asked = dict.fromkeys(["scratch", *cohorts.PLANNED["pool"], "true labels of 40"], 0)
     of_pool = rows(n_cohorts=3, study="pool", gains=asked)
-    text = cohorts.tables(rows() + of_pool)
-    assert text.index("stages, 4 cohorts") < text.index("pool, 3 cohorts")
-    assert text.count("true labels of 40") == 1
+    text = cohorts.tables(rows(3) + of_pool)
+    # Three cohorts of one sign, 2 of 8 patterns, times six comparisons.
+    assert "over the 6 comparisons of all studies: p = 1.000 for" in text
+    assert "teacher, pretrained - from scratch +0.0 (+0.0 to +0.0); asked" in text
+    assert text.index("stages, 3 cohorts") < text.index("pool, 3 cohorts")
+    assert text.count("| true labels of 40 |") == 1
     assert cohorts.by_cohort(of_pool, "score")["scratch"].shape == (3,)
     cohorts.figure(rows() + of_pool, tmp_path / "cohorts.png")
     assert (tmp_path / "cohorts.png").stat().st_size > 10_000
