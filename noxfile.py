@@ -16,6 +16,15 @@ def tests(session):
     session.run("python", "-m", "pytest", *arguments, env=ENVIRONMENT)
 
 
+@nox.session(python="3.11")
+def lowest(session):
+    """Run the test suite with the lowest releases of the bounds."""
+    extras = "testing,moabb,distributed,hbn,sweep"
+    session.install("-c", "tests/lowest.txt", "-e", f".[{extras}]")
+    arguments = session.posargs or ["-m", "not slow"]
+    session.run("python", "-m", "pytest", *arguments, env=ENVIRONMENT)
+
+
 @nox.session
 def lint(session):
     """Check style and types."""

@@ -88,7 +88,8 @@ def export_program(
         If this is no model of the package, or has no head to make probabilities of.
     """
     module, example = _prepare(model, channels, probabilities)
-    shapes = {"x": {0: torch.export.Dim("batch", min=1)}}
+    # Without a largest batch, torch 2.5 to 2.7 find that 2^63 windows do not fit.
+    shapes = {"x": {0: torch.export.Dim("batch", min=1, max=1 << 30)}}
     with torch.no_grad():
         return torch.export.export(module, (example,), dynamic_shapes=shapes)
 

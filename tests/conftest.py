@@ -11,6 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# What the extras bring: a test of what is not installed has nothing to test.
+EXTRAS = {
+    *("onnx", "onnxscript", "onnxruntime", "eegdash", "accelerate", "moabb"),
+    *("dask", "distributed"),
+}
 _PHYSIONET = Path("MNE-eegbci-data", "files", "eegmmidb", "1.0.0")
 
 
@@ -32,3 +37,17 @@ def same_numbers_each_time():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+def _skip_without_its_extra(item):
+    """Skip, and say why, where an extra of the package is not installed."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        if error.name in EXTRAS:
+            pytest.skip(f"needs {error.name}, of an extra of the package")
+        raise
+
+
+pytest_runtest_setup = pytest.hookimpl(wrapper=True)(_skip_without_its_extra)
+pytest_runtest_call = pytest.hookimpl(wrapper=True)(_skip_without_its_extra)

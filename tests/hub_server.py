@@ -10,7 +10,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 TOKEN, USER = "hf_local", "someone"
 
@@ -139,6 +139,10 @@ def local_hub(monkeypatch, cache):
     template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # Releases before 1.0 have a name of their own for it.
+    monkeypatch.setattr(
+        file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False
+    )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     try:
         yield hub

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "braindecode_gcmae"
@@ -28,6 +29,8 @@ BOUNDS = {
     "skorch": ">=1.4",
     "mne": ">=1.11,<1.14",
     "scikit-learn": ">=1.6",
+    "numpy": ">=2",
+    "scipy": ">=1.13",
     "torch-geometric": ">=2.6",
     "huggingface-hub": ">=0.30",
     "safetensors": "",
@@ -39,7 +42,8 @@ EXTRAS = {
     "distributed": {"accelerate"},
     "hbn": {"eegdash"},
     "sweep": {"dask", "distributed"},
-    "tests": {"pytest", "pytest-cov", "hypothesis"},
+    "testing": {"pytest", "pytest-cov", "hypothesis"},
+    "tests": set(),
     "docs": {"sphinx", "pydata-sphinx-theme", "sphinx-gallery", "numpydoc"},
     "all": set(),
 }
@@ -145,7 +149,7 @@ def test_the_extras_hold_what_they_promise(extras):
     for name, content in EXTRAS.items():
         assert content <= set(extras[name]), name
     assert str(extras["moabb"]["moabb"].specifier) == ">=1.7"
-    assert str(extras["tests"]["pytest"].specifier) == "<9.1"
+    assert str(extras["testing"]["pytest"].specifier) == "<9.1"
 
 
 def test_the_extra_all_names_every_other_extra(setup):
@@ -251,6 +255,20 @@ def test_the_build_needs_only_a_setuptools_that_reads_the_configuration():
         project = tomllib.load(file)
     assert project["build-system"]["requires"] == ["setuptools>=64"]
     assert "project" not in project, "the metadata lives in setup.cfg alone"
+
+
+def test_the_lowest_releases_are_those_of_the_bounds(base, extras):
+    pinned = requirements((ROOT / "tests" / "lowest.txt").read_text("utf-8"))
+    lowest = {
+        name: spec.version
+        for name, requirement in {**base, **extras["moabb"]}.items()
+        for spec in requirement.specifier
+        if spec.operator == ">="
+    }
+    assert pinned.keys() == {*lowest, "torchaudio"}
+    for name, version in lowest.items():
+        (pin,) = pinned[name].specifier
+        assert Version(pin.version) == Version(version), name
 
 
 def test_the_workflow_covers_every_promised_system_and_python(setup):

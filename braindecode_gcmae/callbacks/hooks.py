@@ -252,7 +252,8 @@ class AuxiliaryLoss(DescribedCallback, Callback):
 
     def _keep_inputs(self, module, args, kwargs):
         if self._hears():
-            given = {**dict(zip(INPUTS, args, strict=False)), **kwargs}
+            # No strict=: torch 2.4 to 2.9 cannot compile a zip with an argument.
+            given = {**dict(zip(INPUTS, args)), **kwargs}  # noqa: B905
             # A class of one's own may take more, e.g. weights of the windows.
             self.inputs_ = {k: v for k, v in given.items() if k in INPUTS}
         elif self._is_own() and self.listening_ and not _is_fitting(self._host()):

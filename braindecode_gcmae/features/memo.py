@@ -95,5 +95,7 @@ def _comparable(sources: tuple, largest: int) -> bool:
         if isinstance(source, Tensor):
             tensors.append(source)
         elif isinstance(source, Electrodes) and data_mask(source) is not None:
-            tensors.extend(source[:4])
+            # Not source[:4]: a compiler before torch 2.8 cannot slice a named tuple.
+            positions, basis, exists, present, _ = source
+            tensors.extend((positions, basis, exists, present))
     return may_look(*tensors) and sum(map(Tensor.numel, tensors)) <= largest

@@ -147,7 +147,9 @@ def unmeasured_edges(
 
 
 def _unmeasured_at(mixture, embed, bias, electrodes: Electrodes, *, scale: float):
-    return unmeasured_edges(mixture, embed, bias, *electrodes[:4], scale)
+    positions, basis, exists, present, _ = electrodes
+    where = positions, basis, exists, present
+    return unmeasured_edges(mixture, embed, bias, *where, scale)
 
 
 class MixedGraph(nn.Module):

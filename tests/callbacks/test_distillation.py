@@ -224,6 +224,10 @@ def test_a_closure_that_is_called_more_than_once_sees_the_term_every_time():
 
 
 @pytest.mark.slow
+# Its compiler ends in a KeyError (2.7) or a crash (2.8) on these losses.
+@pytest.mark.skipif(
+    torch.__version__.startswith(("2.7.", "2.8.")), reason="a defect of this torch"
+)
 def test_a_compiled_net_learns_the_same():
     # Not Adam: it divides by the gradient's size, so rounding becomes a step.
     sgd = {"optimizer": torch.optim.SGD, "lr": 0.1}
