@@ -189,6 +189,36 @@ def test_what_the_teacher_says_is_taken_for_labels_of_the_pool_alone(monkeypatch
     assert len(given) == 2 and (few.y[few.rows(few.pool)] == -1).all()
 
 
+def test_a_long_study_trains_longer_and_weighs_the_teacher_more(monkeypatch):
+    few = simulated(n_people=4, n_pool=2, n_trials=2, seed=1003)
+    asked = []
+
+    class Says:
+        def predict(self, X):
+            return np.full(len(X), 7)
+
+    def student(shown, teacher, variant, start):
+        asked.append((variant.terms, variant.pool, shown.settings.student_epochs))
+        return Says()
+
+    def told(shown, y, start, n_people):
+        asked.append((int((y == 7).sum()), n_people, shown.settings.student_epochs))
+        np.testing.assert_array_equal(y == 7, few.y == -1)
+        return Says()
+
+    monkeypatch.setattr(cohorts, "simulated", lambda n_pool, seed: few)
+    monkeypatch.setattr(cohorts, "taught", lambda shown: Says())
+    monkeypatch.setattr(cohorts, "student", student)
+    monkeypatch.setattr(cohorts, "with_more_labels", told)
+    found = list(cohorts.longer(3))
+    _, *beside = cohorts.BESIDE
+    names = {"scratch", *cohorts.PLANNED["longer"], *beside, *cohorts.OTHERS}
+    assert {row["method"] for row in found} == names
+    soft = {"kd_weight": 5.0, "gtd_weight": 0.0}
+    once = [(None, False, 25), (None, False, 75), (soft, False, 75), (soft, True, 75)]
+    assert asked == 2 * [*once, ((few.y == -1).sum(), 160, 100)]
+
+
 def test_students_get_the_pretraining_and_teacher_of_their_own_cohort(monkeypatch):
     made, trained = [], []
 
