@@ -142,7 +142,7 @@ def pool(cohort):
             shown.unlabelled = study.rows(study.pool[:n_people])
             net = student(shown, teacher, Variant(terms={}, pool=True), start)
             yield from _rows(shown, name, start, _answers(shown, net), told)
-        net = with_more_labels(shown, everybody.y, start)
+        net = with_more_labels(shown, everybody.y, start, N_TOLD)
         yield from _rows(shown, TRUE_LABELS, start, _answers(shown, net), told)
 
 
@@ -157,7 +157,7 @@ def pseudo(cohort):
     for start in STARTS:
         net = student(shown, teacher, Variant(), start)
         yield from _rows(shown, "scratch", start, _answers(shown, net), told)
-        net = with_more_labels(shown, y, start)
+        net = with_more_labels(shown, y, start, N_TOLD)
         (name,) = PLANNED["pseudo"]
         yield from _rows(shown, name, start, _answers(shown, net), told)
 
@@ -205,7 +205,7 @@ def lasting(shown, times):
         shown.settings = before
 
 
-def with_more_labels(shown, y, start, n_people=N_TOLD):
+def with_more_labels(shown, y, start, n_people):
     """A student that is told labels of people without, on as many windows."""
     from braindecode_gcmae import GCMAEStudent
 

@@ -180,7 +180,9 @@ def test_what_the_teacher_says_is_taken_for_labels_of_the_pool_alone(monkeypatch
     monkeypatch.setattr(cohorts, "taught", lambda shown: Says())
     monkeypatch.setattr(cohorts, "student", lambda *asked: Says())
     monkeypatch.setattr(
-        cohorts, "with_more_labels", lambda shown, y, start: given.append(y) or Says()
+        cohorts,
+        "with_more_labels",
+        lambda shown, y, start, n: given.append(y) or Says(),
     )
     found = list(cohorts.pseudo(3))
     assert {row["method"] for row in found} >= {"scratch", *cohorts.PLANNED["pseudo"]}
