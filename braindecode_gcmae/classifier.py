@@ -142,6 +142,7 @@ class GCMAEClassifier(EEGClassifier):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at windows and labels before anything is trained."""
         super().on_train_begin(net, X, y, **kwargs)
+        self._refuse_foreign()
         refuse_cropped(self, type(self).__name__)
         self._check_target()
         module = self._model()
@@ -152,6 +153,15 @@ class GCMAEClassifier(EEGClassifier):
         self._check_others()
         if alone:  # else they ask, after what is theirs
             check_batches(self, X, y)
+
+    def _refuse_foreign(self):
+        """Refuse a model that knows nothing of its electrodes."""
+        module = self._model()
+        if not hasattr(module, "input_channels"):
+            raise TypeError(
+                f"{type(self).__name__} takes GCMAEStudent and GCMAETeacher, got "
+                f"{type(module).__name__}: use braindecode.EEGClassifier for it"
+            )
 
     def _check_others(self):
         """Refuse what skorch hands to ``forward``, which refuses it much later."""

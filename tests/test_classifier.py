@@ -9,6 +9,7 @@ import sklearn
 import torch
 from braindecode import EEGClassifier
 from braindecode.datasets import BaseConcatDataset
+from braindecode.models import EEGNet
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
@@ -521,3 +522,9 @@ def test_labels_and_subjects_are_those_of_the_epochs_that_are_kept(unread, callb
         quietly(made.fit, unread(), Y)
     with pytest.raises(ValueError, match="each of the 23 windows, got 24"):
         made.fit(unread(), Y[KEPT], subjects=SUBJECTS)
+
+
+def test_a_model_of_others_is_refused_by_its_name():
+    foreign = EEGNet(n_chans=6, n_outputs=2, n_times=160, sfreq=100)
+    with pytest.raises(TypeError, match=r"EEGNet: use braindecode\.EEGClassifier"):
+        fit(classifier(foreign, cls=GCMAEClassifier))
