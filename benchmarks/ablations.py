@@ -37,6 +37,7 @@ FAMILIES = {
         "G-CRD": "distil G-CRD",
         "soft labels + GTD, teacher not pretrained": "distil new teacher",
         "soft labels, pool": "distil logits pool",
+        "soft labels of weight 5, pool": "distil logits 5 pool",
         "GTD, pool": "distil GTD pool",
         "soft labels + GTD, pool": "distilled pool",
     },

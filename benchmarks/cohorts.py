@@ -342,6 +342,10 @@ def remarks(rows):
         f"{most} - {few}": pool[most] - pool[few],
         f"{most} - {TRUE_LABELS}": pool[most] - pool[TRUE_LABELS],
     }
+    if "longer" in scores:
+        of, (soft, hard) = scores["longer"], PLANNED["longer"]
+        pairs = [(soft, other) for other in BESIDE[1:]] + [(hard, soft)]
+        contrasts |= {f"{one} - {two}": of[one] - of[two] for one, two in pairs}
     told = (
         f"{name} {spread(*interval(gap), '{:+.1f}')}" for name, gap in contrasts.items()
     )
@@ -358,7 +362,7 @@ def figure(rows, path):
     """Gains over scratch: every cohort, their mean and its interval."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(6.4, 3.6), layout="constrained")
+    fig = Figure(figsize=(6.4, 4.8), layout="constrained")
     ax, labels = fig.add_subplot(), []
     for colour, (study, own) in zip(COLOURS, in_order(rows).items(), strict=False):
         scores = by_cohort(own, "score")

@@ -136,6 +136,7 @@ POOL = tuple(
         ("both", {"pretrain": True}),
         ("distil logits", {"distillation": distillation_weights(kd=1.0)}),
         ("distil GTD", {"distillation": distillation_weights(gtd=1.0)}),
+        ("distil logits 5", {"distillation": distillation_weights(kd=5.0)}),
     )
 )
 # The terms that need no topology: members have the student's own electrodes.

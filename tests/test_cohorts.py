@@ -36,6 +36,10 @@ def rows(n_cohorts=4, people=(1, 2, 3), study="stages", gains=GAINS):
     return found
 
 
+def with_beside(study):
+    return dict.fromkeys(["scratch", *cohorts.PLANNED[study], *cohorts.BESIDE], 0.0)
+
+
 def test_cohorts_share_nobody_and_a_seed_is_the_same_people_again():
     few = {"n_people": 2, "n_pool": 1, "n_trials": 2}
     first, again, other = (simulated(seed=seed, **few) for seed in (1000, 1000, 1001))
@@ -94,7 +98,11 @@ def test_studies_are_not_mixed_and_both_are_drawn(tmp_path):
     assert text.index("stages, 3 cohorts") < text.index("pool, 3 cohorts")
     assert text.count("| true labels of 40 |") == 1
     assert cohorts.by_cohort(of_pool, "score")["scratch"].shape == (3,)
-    cohorts.figure(rows() + of_pool, tmp_path / "cohorts.png")
+    long = rows(3, study="longer", gains=with_beside("longer"))
+    text = cohorts.tables(rows(3) + of_pool + long)
+    assert "over the 8 comparisons of all studies" in text
+    assert "asked about 160, weight 5, longer - scratch, longer +0.0 (" in text
+    cohorts.figure(rows() + of_pool + long, tmp_path / "cohorts.png")
     assert (tmp_path / "cohorts.png").stat().st_size > 10_000
 
 
