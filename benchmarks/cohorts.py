@@ -303,8 +303,13 @@ def table(study, rows):
             mean, low, high = (100 * value for value in interval(gap))
             cells += [f"{mean:+.1f}", f"{low:+.1f} to {high:+.1f}"]
             cells += [f"{(gap > 0).sum()} of {len(gap)}"]
-            cells += [f"{corrected[name]:.3f}" if name in corrected else ""]
+            cells += [shown(corrected[name]) if name in corrected else ""]
         yield line(cells)
+
+
+def shown(p, equals=""):
+    """A p value to three places."""
+    return "< 0.001" if p < 0.001 else f"{equals}{p:.3f}"
 
 
 def compared_with_scratch(study, scores):
@@ -332,8 +337,8 @@ def remarks(rows):
     p_values = holm([sign_flip_test(gap) for gap in gaps.values()])
     least, name = min(zip(p_values, gaps, strict=True))
     yield (
-        f"Holm's correction over the {len(gaps)} comparisons of all studies: p = "
-        f"{least:.3f} for *{name}*, the least."
+        f"Holm's correction over the {len(gaps)} comparisons of all studies: p "
+        f"{shown(least, '= ')} for *{name}*, the least."
     )
     stages, pool = scores["stages"], scores["pool"]
     few, most = PLANNED["pool"][0], PLANNED["pool"][-1]
