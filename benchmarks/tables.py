@@ -21,6 +21,11 @@ N_RESAMPLES = 10_000
 TIE = 2e-6
 
 
+def p_text(p):
+    """A p value to three places, never as zero."""
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def people_by_seed(rows, *, value="score"):
     """Arrange rows as an array (seeds, people), NaN where a cell is missing.
 

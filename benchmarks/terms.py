@@ -36,7 +36,7 @@ from benchmarks.demonstration.stages import Demonstration, Settings
 from benchmarks.methods import seeded
 from benchmarks.ours import code_digest, distillation_weights
 from benchmarks.rows import RESULTS, description, grouped, line, read, write
-from benchmarks.tables import bootstrap_interval, holm, paired
+from benchmarks.tables import bootstrap_interval, holm, p_text, paired
 
 COLUMNS = "data seed start variant person score agreement teacher code".split()
 STARTS = (0, 1)
@@ -245,7 +245,7 @@ def table(names, scores, agreement):
         if name in compared:
             gap, (low, high), _ = compared[name]
             cells += [f"{100 * gap:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"]
-            cells += [f"{adjusted[name]:.3f}"]
+            cells += [p_text(adjusted[name])]
         else:
             low, high = bootstrap_interval(own)
             cells += ["", f"({100 * low:.1f} to {100 * high:.1f})", ""]

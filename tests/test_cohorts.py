@@ -93,15 +93,15 @@ def test_studies_are_not_mixed_and_both_are_drawn(tmp_path):
     of_pool = rows(n_cohorts=3, study="pool", gains=asked)
     text = cohorts.tables(rows(3) + of_pool)
     # Three cohorts of one sign, 2 of 8 patterns, times six comparisons.
-    assert "over the 6 comparisons of all studies: p = 1.000 for" in text
-    assert "teacher, pretrained - from scratch +0.0 (+0.0 to +0.0); asked" in text
+    assert "for the 6 planned comparisons of all studies: pretrained 1.000; " in text
+    assert "| teacher, pretrained v. from scratch | +0.0 | +0.0 to +0.0 |" in text
     assert text.index("stages, 3 cohorts") < text.index("pool, 3 cohorts")
     assert text.count("| true labels of 40 |") == 1
     assert cohorts.by_cohort(of_pool, "score")["scratch"].shape == (3,)
     long = rows(3, study="longer", gains=with_beside("longer"))
     text = cohorts.tables(rows(3) + of_pool + long)
-    assert "over the 8 comparisons of all studies" in text
-    assert "asked about 160, weight 5, longer - scratch, longer +0.0 (" in text
+    assert "for the 8 planned comparisons of all studies" in text
+    assert "| soft labels x5 of 160, 3x epochs v. scratch, 3x epochs | +0.0 |" in text
     cohorts.figure(rows() + of_pool + long, tmp_path / "cohorts.png")
     assert (tmp_path / "cohorts.png").stat().st_size > 10_000
 
@@ -221,10 +221,11 @@ def test_a_long_study_trains_longer_and_weighs_the_teacher_more(monkeypatch):
     monkeypatch.setattr(cohorts, "student", student)
     monkeypatch.setattr(cohorts, "with_more_labels", told)
     found = list(cohorts.longer(3))
-    _, *beside = cohorts.BESIDE
+    beside = cohorts.ALONE, cohorts.NO_POOL
     names = {"scratch", *cohorts.PLANNED["longer"], *beside, *cohorts.OTHERS}
     assert {row["method"] for row in found} == names
-    soft = {"kd_weight": 5.0, "gtd_weight": 0.0}
+    none = {"gtd_weight": 0.0, "lsp_weight": 0.0, "gcrd_weight": 0.0}
+    soft = {"kd_weight": 5.0, **none}
     once = [(None, False, 25), (None, False, 75), (soft, False, 75), (soft, True, 75)]
     assert asked == 2 * [*once, ((few.y == -1).sum(), 160, 100)]
 

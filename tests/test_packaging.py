@@ -43,7 +43,6 @@ EXTRAS = {
     "hbn": {"eegdash"},
     "sweep": {"dask", "distributed"},
     "testing": {"pytest", "pytest-cov", "hypothesis"},
-    "tests": set(),
     "docs": {"sphinx", "pydata-sphinx-theme", "sphinx-gallery", "numpydoc"},
     "all": set(),
 }
@@ -255,6 +254,16 @@ def test_the_build_needs_only_a_setuptools_that_reads_the_configuration():
         project = tomllib.load(file)
     assert project["build-system"]["requires"] == ["setuptools>=64"]
     assert "project" not in project, "the metadata lives in setup.cfg alone"
+
+
+def test_the_tests_extra_brings_what_is_tested(setup):
+    table = setup["options.extras_require"]
+    (requirement,) = (Requirement(line) for line in table["tests"].split())
+    tested = {"moabb", "export", "distributed", "hbn", "sweep"}
+    assert requirement.extras == tested | {"testing"}
+    # With the lowest releases all but "export", and named once.
+    (lowest,) = re.findall(r'extras = "(.*)"', (ROOT / "noxfile.py").read_text("utf-8"))
+    assert set(lowest.split(",")) == tested - {"export"} | {"testing"}
 
 
 def test_the_lowest_releases_are_those_of_the_bounds(base, extras):
