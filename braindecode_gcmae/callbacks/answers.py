@@ -62,11 +62,7 @@ class TeacherAnswers:
             if all(row is not None for row in found):
                 logits, nodes = zip(*found, strict=True)
                 return torch.stack(logits), torch.stack(nodes)
-        network = self.teacher.network
-        observed, features, adjacency, electrodes = network.graph_of(**inputs)
-        nodes = network.encode(features, adjacency, electrodes)
-        embedding = network.summarise(observed, nodes, electrodes)
-        logits = self.teacher.final_layer(embedding)
+        logits, nodes = with_nodes(self.teacher, inputs)
         if self.others:
             logits = [logits, *(member(**inputs) for member in self.others)]
             logits = committee_logits(logits, regression=self.regression)
@@ -88,6 +84,22 @@ class TeacherAnswers:
             answers = zip(*self(inputs), strict=True)
             learnt.update(zip(_digests(inputs), answers, strict=True))
         self.rows.update(learnt)
+
+
+def with_nodes(model: nn.Module, inputs: dict) -> tuple[Tensor, Tensor]:
+    """What a model's own ``forward`` gives (B, C), and its node embeddings (B, m, D).
+
+    They are what its readout is handed, as the student's are.
+    """
+    seen: list[Tensor] = []
+    keep = model.network.readout.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0])
+    )
+    try:
+        logits = model(**inputs)
+    finally:
+        keep.remove()
+    return logits, seen[-1]
 
 
 def committee_logits(logits: list[Tensor], *, regression: bool = False) -> Tensor:

@@ -1,5 +1,7 @@
 """Looks at windows, labels and settings, before a step is made."""
 
+import warnings
+
 import mne
 import numpy as np
 import torch
@@ -282,6 +284,28 @@ def check_terms(callback) -> None:
         form=callback.form,
     )
     binarise(pairs, density=callback.density, threshold=callback.threshold)
+
+
+def warn_unlinked(n_kept: int) -> None:
+    """Say that the topology of so few electrodes has nothing to teach."""
+    warnings.warn(
+        f"the teacher's graph links no two of the student's {n_kept} electrodes, "
+        "neither directly nor through a removed one: the topology term is 0. A larger "
+        "density= links more",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def warn_silent(n_kept: int) -> None:
+    """Say that the topology taught nothing all the time."""
+    warnings.warn(
+        "the topology term was 0 in every epoch: the student's graph links no two of "
+        f"its {n_kept} electrodes that the teacher's does not. Another density= links "
+        "others",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows:

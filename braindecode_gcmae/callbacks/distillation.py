@@ -1,7 +1,6 @@
 """TopologyDistillation: what the missing electrodes knew, as a loss term."""
 
 import copy
-import warnings
 
 import torch
 from skorch.utils import to_device
@@ -27,6 +26,8 @@ from .checks import (
     check_terms,
     is_regression,
     refuse_other_kind,
+    warn_silent,
+    warn_unlinked,
 )
 from .cross_fit import CrossFitted, check_cross_fit, cross_fitted
 from .hooks import INPUTS, AuxiliaryLoss, device_of
@@ -242,7 +243,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         """Find, check and freeze the teacher; map its electrodes to the student's."""
         student = unwrap(net.module_)
         # The student's training draws the same numbers, whatever the teacher.
-        with unmoved_randomness():
+        with unmoved_randomness(device_of(net)):
             found = self._find_teachers(net, student, X, y)
         for model in found:
             check_fit(model, student)
@@ -264,14 +265,18 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
 
     def _find_teachers(self, net, student, X, y) -> list[nn.Module]:
         """Copies of the members, so that the originals stay as they are."""
-        resumed = self.__dict__.pop("resumed_", None)
-        if resumed is not None:
-            return resumed
         anew = self.is_new(net)  # then it learns from a newly trained teacher
         if anew:
             self.trained_teachers_: dict[int, tuple] = {}
             self.folds_ = None
         self.note(net, anew=anew)
+        resumed = self.__dict__.pop("resumed_", None)
+        if resumed is not None:
+            models, numbers = resumed
+            for number in numbers:  # a later partial_fit has them, too
+                self.trained_teachers_[number] = self._members[number], models[number]
+            self.folds_ = self._folds
+            return copy.deepcopy(models)
         found, trained = [], self.trained_teachers_
         given = [given_teacher(member) for member in self._members]
         # Asked once, before teachers are trained: a split may draw.
@@ -309,22 +314,11 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         self.positive_, self.negative_ = topology_pairs(
             self.student_graph_, self.teacher_graph_, self.kept_, **limits
         )
-        if not len(net.history) > 1:
-            self._warn_unlinked()
+        weighs = callable(self.gtd_weight) or self.gtd_weight > 0
+        if weighs and len(net.history) <= 1 and not bool(self.positive_.any()):
+            warn_unlinked(len(self.kept_))
         # As long as its graph: to read a graph's median is to wait for a GPU.
         self.student_edges_ = binarise(self.student_graph_, **limits)
-
-    def _warn_unlinked(self):
-        """Say that the topology of so few electrodes has nothing to teach."""
-        weighs = callable(self.gtd_weight) or self.gtd_weight > 0
-        if weighs and not bool(self.positive_.any()):
-            warnings.warn(
-                f"the teacher's graph links no two of the student's {len(self.kept_)} "
-                "electrodes, neither directly nor through a removed one: the topology "
-                "term is 0. A larger density= links more",
-                UserWarning,
-                stacklevel=2,
-            )
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Take the hooks off, and say if the topology taught nothing all the time."""
@@ -333,13 +327,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         terms = [row[key] for row in net.history if key in row]
         linked = getattr(self, "positive_", None)  # not if no epoch was left to do
         if terms and not any(terms) and linked is not None and bool(linked.any()):
-            warnings.warn(
-                "the topology term was 0 in every epoch: the student's graph links no "
-                f"two of its {len(self.kept_)} electrodes that the teacher's does not. "
-                "Another density= links others",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn_silent(len(self.kept_))
 
     def _ask_teacher(self, net, dataset_train):
         """Once for all epochs, where the answers are few enough to be kept."""
@@ -426,6 +414,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
             "step": self.step_,
             **model_state(self.teacher_),
             "others": [model_state(model) for model in self.others_],
+            "trained": list(self.trained_teachers_),
             "cross": self.cross_ and {**vars(self.cross_)},
         }
 
@@ -434,7 +423,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         if not state:
             return
         states = [state, *state.get("others", ())]
-        self.resumed_ = [rebuild_model(one, self._members) for one in states]
+        models = [rebuild_model(one, self._members) for one in states]
+        self.resumed_ = models, state.get("trained", ())  # not in old files
         self.resumed_step_, cross = state["step"], state.get("cross")
         self.cross_ = cross and CrossFitted(**cross)
 

@@ -16,17 +16,22 @@ __all__ = [
 
 
 @contextmanager
-def unmoved_randomness() -> Iterator[None]:
-    """Give the states of torch (on the CPU), numpy and Python back.
+def unmoved_randomness(device: torch.device | None = None) -> Iterator[None]:
+    """Give the states of torch, numpy and Python back.
 
     Whatever is drawn inside: outside, nothing has happened. What a net is validated on
-    is drawn after its callbacks have prepared themselves.
+    is drawn after its callbacks have prepared themselves. Of torch that is the state on
+    the CPU, and on a ``device`` whose dropout must not move either.
     """
     python, array = random.getstate(), np.random.get_state()
+    kind = "cpu" if device is None else device.type
+    mps = torch.mps.get_rng_state() if kind == "mps" else None
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
             yield
     finally:
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
         random.setstate(python)
         np.random.set_state(array)
 

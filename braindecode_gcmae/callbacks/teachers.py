@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from ..features.look import same_rate
 from ..models.base import ElectrodeGraphModel
 from ..montage import canonical_name, name_of
 from ..pretraining.inputs import warn_unlike
@@ -65,7 +66,8 @@ def check_fit(teacher: nn.Module, student: nn.Module) -> None:
     refuse_foreign(type(teacher))
     for name in ("n_chans", "n_times", "sfreq", "n_outputs"):
         t, s = getattr(teacher, name), getattr(student, name)
-        if t != s:
+        alike = same_rate(t, s) if name == "sfreq" else t == s
+        if not alike:
             raise ValueError(
                 f"teacher and student do not fit: {name} is {t} and {s}. Both see the "
                 "same high-density windows; the student picks its electrodes"

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from tiny import classifier, distil, fit, teacher, vector, windows
+from tiny import SIGNAL, SMALL, classifier, distil, fit, teacher, vector, windows
 
+from braindecode_gcmae import GCMAETeacher
 from braindecode_gcmae.callbacks.answers import TeacherAnswers, mean_graph
 from braindecode_gcmae.callbacks.answers import _digests as digests
 
@@ -34,6 +35,23 @@ def test_what_is_kept_is_what_the_teacher_says():
     torch.testing.assert_close(logits, model(torch.from_numpy(x)[order]))
     alone = TeacherAnswers(model)({"x": torch.from_numpy(x)[order]})
     torch.testing.assert_close(nodes, alone[1])
+
+
+def test_a_teacher_answers_by_its_own_forward():
+    class Sure(GCMAETeacher):
+        def forward(self, x, pos=None, ch_mask=None):
+            return super().forward(x, pos, ch_mask) + torch.tensor([7.0, 0.0])
+
+    x = torch.from_numpy(windows(5))
+    plain, sure = frozen(), Sure(2, **SIGNAL, **SMALL)
+    sure.load_state_dict(plain.state_dict())
+    hooks = len(plain.network.readout._forward_pre_hooks)
+    (told, nodes), (surely, same_nodes) = (
+        TeacherAnswers(model.eval())({"x": x}) for model in (plain, sure)
+    )
+    torch.testing.assert_close(surely - told, torch.tensor([[7.0, 0.0]] * 5))
+    assert torch.equal(nodes, same_nodes)
+    assert len(plain.network.readout._forward_pre_hooks) == hooks
 
 
 def test_a_window_is_known_by_its_content():

@@ -419,3 +419,14 @@ def test_a_clone_of_an_unfitted_teacher_is_its_own():
     assert twin.teacher is not unfitted
     twin.teacher.set_params(lr=7.0)
     assert unfitted.lr == 1e-2
+
+
+def test_one_rate_that_is_written_in_two_ways_fits():
+    thirds = {"module__sfreq": 512 / 3, "module__n_times": 320}
+    rounded = teacher(sfreq=170.667, n_times=320)
+    x = np.concatenate([X, X], axis=2)[..., :320]
+    net = fit(classifier(callbacks=distil(rounded), **thirds), x=x)
+    assert np.isfinite(net.history[-1, "train_kd"])
+    with pytest.raises(ValueError, match="do not fit: sfreq is 250.0 and 170.6"):
+        other = teacher(sfreq=250.0, n_times=320)
+        fit(classifier(callbacks=distil(other), **thirds), x=x)

@@ -11,7 +11,12 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import ValidSplit
 from tiny import X, Y, classifier, quietly, small, teacher, vector
 
-from braindecode_gcmae import GCMAEPretraining, GCMAETeacher, TopologyDistillation
+from braindecode_gcmae import (
+    GCMAEClassifier,
+    GCMAEPretraining,
+    GCMAETeacher,
+    TopologyDistillation,
+)
 from braindecode_gcmae.callbacks import ResumableCheckpoint
 
 
@@ -153,3 +158,33 @@ def test_a_stage_with_a_checkpoint_of_its_own_goes_on_itself(tmp_path, ends, sta
     assert Ends.epochs.count(stage) == 2  # of three
     for one, two in zip(numbers(whole), numbers(again), strict=True):
         assert same(one, two)
+
+
+@pytest.mark.parametrize("cross_fit", [0, 2])
+def test_a_teacher_of_a_resumed_run_is_not_trained_again_for_more(
+    tmp_path, ends, cross_fit
+):
+    def net(max_epochs):
+        distillation = TopologyDistillation(unfitted("one"), cross_fit=cross_fit)
+        callbacks = [
+            ("resume", ResumableCheckpoint(tmp_path)),
+            ("distil", distillation),
+        ]
+        given = {"cls": GCMAEClassifier, "max_epochs": max_epochs}
+        return classifier(callbacks=callbacks, **given)
+
+    def people(fit):
+        return quietly(fit, X, Y, subjects=np.arange(len(X)) % 4)
+
+    people(net(1).fit)
+    trained = len(Ends.epochs)
+    assert trained == (9 if cross_fit else 3)
+    resumed = people(net(2).fit)
+    assert len(Ends.epochs) == trained
+    resumed.callbacks_ = [c for c in resumed.callbacks_ if c[0] != "resume"]
+    first = dict(resumed.callbacks_)["distil"].teacher_
+    people(resumed.partial_fit)
+    assert len(Ends.epochs) == trained
+    again = dict(resumed.callbacks_)["distil"].teacher_
+    assert again is not first
+    assert same(first.state_dict(), again.state_dict())
