@@ -61,8 +61,8 @@ electrodes, aligned windows of 3.5 s in µV. **Not good for** decisions about a 
 for unaligned windows, for other caps and amplifiers: on simulated recordings, with 3
 and 10 labelled people, students that began with the pretrained weights ended 1.3 to 2.8
 points below students from scratch, those that began with the shipped classifier
-0.5 to 4.2 points below (one seed; one of these eight differences is clear of zero after
-correction; `benchmarks/results/transfer.md`). The same stages gave, on people unseen
+0.5 to 4.2 points below (one seed; one of these eight differences is clear of zero,
+p = 0.035 corrected for the eight; `benchmarks/results/transfer.md`). The same stages gave, on people unseen
 in any of them (five folds of people, the other 16 of 20 labelled), what is listed
 below. A working example, not a foundation model."""
 

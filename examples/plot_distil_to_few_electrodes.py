@@ -42,7 +42,7 @@ train, test = subject <= 12, subject > 12
 # %%
 # The teacher
 # -----------
-# An ordinary classifier. In real use it starts from pretrained weights.
+# An ordinary classifier. It may start from pretrained weights: compare both.
 
 signal = {
     "module__chs_info": recordings.chs_info,

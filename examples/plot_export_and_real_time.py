@@ -11,8 +11,8 @@ would deliver it, with a decision every 100 ms.
 # A student for eight electrodes
 # ------------------------------
 # Simulated motor imagery of twelve people, one of whom will wear the cap again, each
-# recording aligned. In real use the student is pretrained and distilled first; the
-# export is the same.
+# recording aligned. The student may be pretrained and distilled first; the export is
+# the same.
 
 import tempfile
 import time

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rows import read, write
-from benchmarks.tables import TIE, sign_flip_test
+from benchmarks.tables import TIE, p_text, sign_flip_test
 
 COLUMNS = (
     "data config seed method n_electrodes n_parameters person score agreement "
@@ -119,11 +119,13 @@ def paired(rows, candidate=CANDIDATE, reference=REFERENCE):
     difference = np.array([ours[p] - theirs[p] for p in people])
     mean, low, high = (100 * value for value in interval(difference))
     better, worse = int((difference > TIE).sum()), int((difference < -TIE).sum())
+    p = p_text(sign_flip_test(difference))
+    p = p if p.startswith("<") else f"= {p}"
     return (
         f"{candidate} minus {reference}, paired over {len(people)} people: "
         f"{mean:+.1f} points, 95 % CI {low:+.1f} to {high:+.1f} "
         f"(better for {better}, worse for {worse}; sign-flip test "
-        f"p = {sign_flip_test(difference):.3f})"
+        f"p {p})"
     )
 
 
