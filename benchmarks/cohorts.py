@@ -367,23 +367,31 @@ def figure(rows, path):
     """Gains over scratch: every cohort, their mean and its interval."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(6.4, 4.8), layout="constrained")
-    ax, labels = fig.add_subplot(), []
+    fig = Figure(figsize=(7.2, 6.6), layout="constrained")
+    ax, labels, linear = fig.add_subplot(), [], OTHERS[1]
     for colour, (study, own) in zip(COLOURS, in_order(rows).items(), strict=False):
         scores = by_cohort(own, "score")
-        for name in compared_with_scratch(study, scores):
+        ax.plot([], [], "o-", color=colour, label=f"planned in {study!r}")
+        for name in (*compared_with_scratch(study, scores), linear):
             place, gaps = len(labels), 100 * (scores[name] - scores["scratch"])
             mean, low, high = interval(gaps)
-            ax.plot(gaps, np.full(len(gaps), place), "o", color="0.8", markersize=4)
+            below = np.full(len(gaps), place + 0.25)
+            ax.plot(gaps, below, "o", color="0.8", markersize=3)
             arms = [[mean - low], [high - mean]]
-            told = "0.35" if name in BESIDE else colour
+            told = "0.35" if name in (*BESIDE, linear) else colour
             ax.errorbar(mean, place, xerr=arms, fmt="o", color=told, capsize=3)
             labels.append(name)
+        ax.axhline(len(labels) - 0.4, color="0.9", linewidth=0.8)  # other cohorts
+    ax.plot([], [], "o-", color="0.35", label="beside it, without a test")
+    fig.legend(fontsize=8, frameon=False, ncols=3, loc="outside upper left")
     ax.axvline(0, color="0.6", linestyle=":", linewidth=1)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.spines[["top", "right"]].set_visible(False)
-    fig.supxlabel("points gained over scratch; each cohort, mean, 95 % CI", fontsize=10)
+    what = (
+        "points over the student from scratch; each cohort, mean, 95 % CI (uncorrected)"
+    )
+    fig.supxlabel(what, fontsize=10)
     fig.savefig(path, dpi=130)
 
 

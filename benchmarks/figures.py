@@ -32,6 +32,16 @@ NAMES = {
     "TS+LR re-centred": "tangent space + LR,\nre-centred",
     "interpolated ShallowFBCSPNet": "ShallowFBCSPNet,\n64 channels splined",
 }
+# Without a line: the teacher's electrodes are the same everywhere, and of the others
+# each point is one run.
+NO_LINE = {"teacher", "ShallowFBCSPNet", "interpolated ShallowFBCSPNet"}
+WHERE = {
+    "motor-4": "motor",
+    "motor-8": "motor",
+    "both-16": "motor and\nheadband",
+    "wide-32": "whole head",
+    "all-64": "all",
+}
 OURS = {"scratch", "pretrained", "distilled", "both", "teacher", "teacher scratch"}
 
 
@@ -141,14 +151,15 @@ def plot_density(curves, *, ax=None):
             yerr=[below, above],
             color=COLOURS[i % 8],
             marker=MARKERS[i % 8],
-            linestyle="-" if name in OURS else "--",
+            linestyle="" if name in NO_LINE else "-" if name in OURS else "--",
             linewidth=1.4,
             elinewidth=0.7,
             label=NAMES.get(name, name),
         )
     ax.set_xscale("log", base=2)
     ticks = sorted({count for points in curves.values() for count, _ in points})
-    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    where = dict(zip((4, 8, 16, 32, 64), WHERE.values(), strict=True))
+    ax.set_xticks(ticks, [f"{tick}\n{where.get(tick, '')}" for tick in ticks])
     ax.minorticks_off()
     ax.axhline(50, color="0.6", linestyle=":", linewidth=1)
     ax.annotate(
@@ -186,8 +197,7 @@ def main(argv=None):
         name = f"{stem}-{task}-{electrodes}-{regime}.png"
         ax.figure.savefig(folder / name, dpi=150, bbox_inches="tight")
     # the headband is another eight, not a point of the motor curve
-    order = ("motor-4", "motor-8", "both-16", "wide-32", "all-64")
-    curves = density_curves(rows, order=order)
+    curves = density_curves(rows, order=tuple(WHERE))
     curves = {name: curves[name] for name in DENSITY if name in curves}
     if any(len(points) > 1 for points in curves.values()):
         ax = plot_density(curves)
