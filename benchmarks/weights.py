@@ -62,9 +62,9 @@ for unaligned windows, for other caps and amplifiers: on simulated recordings, w
 and 10 labelled people, students that began with the pretrained weights ended 1.3 to 2.8
 points below students from scratch, those that began with the shipped classifier
 0.5 to 4.2 points below (one seed; one of these eight differences is clear of zero,
-p = 0.035 corrected for the eight; `benchmarks/results/transfer.md`). The same stages gave, on people unseen
-in any of them (five folds of people, the other 16 of 20 labelled), what is listed
-below. A working example, not a foundation model."""
+p = 0.035 corrected for the eight; `benchmarks/results/transfer.md`). The same stages
+gave, on people unseen in any of them (five folds of people, the other 16 of 20
+labelled), what is listed below. A working example, not a foundation model."""
 
 
 # What the models were trained on, and what is to be done with them.
