@@ -10,11 +10,12 @@ from braindecode import EEGClassifier
 from sklearn.utils.metadata_routing import MetadataRouter
 from skorch.dataset import get_len
 from skorch.helper import SliceDataset
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from .callbacks import GCMAEPretraining
 from .callbacks.ahead import check_batches, is_stock
-from .callbacks.channels import check_channels
+from .callbacks.channels import check_channels, has_other_length, warn_of_windows
 from .callbacks.checks import (
     OF_CLASSES,
     check_labels,
@@ -92,7 +93,7 @@ class GCMAEClassifier(EEGClassifier):
         TypeError
             If windows or labels are not numbers, or an argument is not known.
         """
-        X = kept_epochs(X)
+        X, y = kept_epochs(X), _labels(y)
         check_labels(y)
         with self._told(X, subjects, groups, X_target_unlabeled, fit_params):
             return super().fit(X, y, **fit_params)
@@ -114,7 +115,7 @@ class GCMAEClassifier(EEGClassifier):
         """
         if getattr(self, "fit_metadata_", None):  # fit has come here
             return super().partial_fit(X, y, classes, **fit_params)
-        X = kept_epochs(X)
+        X, y = kept_epochs(X), _labels(y)
         check_labels(y, several=False)
         with self._told(X, subjects, groups, X_target_unlabeled, fit_params):
             return super().partial_fit(X, y, classes, **fit_params)
@@ -139,6 +140,14 @@ class GCMAEClassifier(EEGClassifier):
         finally:
             self.fit_metadata_, self.others_ = {}, set()  # a fitted net holds no data
 
+    def __getstate__(self):
+        """A copy made within ``fit``, as by skorch's Checkpoint, is one made after."""
+        state = super().__getstate__()
+        for name, empty in (("fit_metadata_", {}), ("others_", set())):
+            if name in state:
+                state[name] = empty
+        return state
+
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at windows and labels before anything is trained."""
         super().on_train_begin(net, X, y, **kwargs)
@@ -149,6 +158,8 @@ class GCMAEClassifier(EEGClassifier):
         alone = not any(hasattr(c, "looks_at_windows") for _, c in self.callbacks_)
         if alone:
             check_seen(X, module)
+        if has_other_length(X, module):  # on purpose: predict need not ask
+            self._said_ = getattr(self, "_said_", frozenset()) | {"length"}
         check_targets(self, y, several=False)
         self._check_others()
         if alone:  # else they ask, after what is theirs
@@ -193,13 +204,29 @@ class GCMAEClassifier(EEGClassifier):
         Raises
         ------
         ValueError
-            If ``X`` is Epochs or a data set, and its channels are not those of the
-            model in its order, or its sampling rate is another. Its signal is not
-            looked at: windows that were lost are predicted like others.
+            If there are no windows, or some of a list differ in shape, or ``X`` is
+            Epochs or a data set, and its channels are not those of the model in its
+            order, or its sampling rate is another. Windows that were lost are predicted
+            like others.
+
+        Warns
+        -----
+        UserWarning
+            Once for each net: if the first windows look like volts or millivolts,
+            arrays have another length than those of ``fit``, or channels are marked bad
+            and data still.
         """
-        X = kept_epochs(X)
-        if isinstance(X, mne.BaseEpochs | Dataset | SliceDataset) and len(X):
-            check_channels(X, self._model())
+        self.check_is_fitted()
+        X = _stacked(kept_epochs(X))
+        of_windows = isinstance(X, mne.BaseEpochs | Dataset | SliceDataset)
+        if of_windows or isinstance(X, np.ndarray | Tensor):
+            if not len(X):
+                raise ValueError("there are no windows to predict: X is empty")
+            if of_windows:
+                check_channels(X, self._model())
+            if not getattr(self, "fit_metadata_", None):  # fit has looked at them
+                said = getattr(self, "_said_", frozenset())
+                self._said_ = said | warn_of_windows(X, self._model(), said)
         return super().predict_proba(X)
 
     @property
@@ -231,3 +258,20 @@ class GCMAEClassifier(EEGClassifier):
         asked = ", ".join(f"{n}=True" for n in sorted(router.consumes("fit", names)))
         told = super().__repr__()
         return f"{told}.set_fit_request({asked})" if asked else told
+
+
+def _labels(y):
+    """A list of labels as an array: braindecode asks the first one for its shape."""
+    return np.asarray(y) if isinstance(y, list | tuple) else y
+
+
+def _stacked(x):
+    """A list of windows as an array; skorch would take each for an input."""
+    if not isinstance(x, list | tuple):
+        return x
+    shapes = sorted({np.shape(window) for window in x})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"windows of one shape are needed, the list has {shapes[0]} and {shapes[1]}"
+        )
+    return np.asarray(x)

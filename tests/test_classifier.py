@@ -1,5 +1,7 @@
 """GCMAEClassifier: what fit is told reaches the callbacks, and never the network."""
 
+import copy
+import pickle
 import warnings
 
 import mne
@@ -23,7 +25,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Checkpoint
 from skorch.dataset import ValidSplit
 from skorch.helper import SliceDataset
 from tiny import (
@@ -248,6 +250,32 @@ def test_a_validation_split_is_by_groups_where_both_are_told():
     made.fit(X, Y, groups=SUBJECTS, subjects=np.arange(len(X)))
     train, valid = dict(made.callbacks_)["split"].halves_
     assert not train & valid
+
+
+class Copies(Callback):
+    """Copies its net while that is trained."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if not hasattr(self, "copy_"):
+            self.copy_ = copy.deepcopy(net)
+
+
+def test_a_net_that_is_copied_within_a_fit_holds_no_data_and_hears_of_others(tmp_path):
+    stored = Checkpoint(f_pickle="net.pkl", dirname=tmp_path, monitor=None)
+    copies = ("copies", Copies())
+    callbacks = [*net().callbacks, ("split", Split()), ("stored", stored), copies]
+    made = net(callbacks=callbacks, train_split=ValidSplit(GroupKFold(3)))
+    target = windows(3, seed=3)
+    made.fit(X, Y, subjects=SUBJECTS, X_target_unlabeled=target)
+    written = (tmp_path / "net.pkl").read_bytes()
+    assert target.tobytes() not in written
+    for again in (pickle.loads(written), dict(made.callbacks_)["copies"].copy_):
+        assert again.fit_metadata_ == {} and again.others_ == set()
+        with pytest.raises(ValueError, match="subjects must name.*24 windows, got 1"):
+            again.partial_fit(X, Y, subjects=[1])
+        again.partial_fit(X, Y, subjects=np.arange(len(X)) % 3)
+        train, valid = dict(again.callbacks_)["split"].halves_
+        assert train == valid == {7, 8, 9}, "split by those that it was told now"
 
 
 class Taker(Callback):
@@ -528,3 +556,9 @@ def test_a_model_of_others_is_refused_by_its_name():
     foreign = EEGNet(n_chans=6, n_outputs=2, n_times=160, sfreq=100)
     with pytest.raises(TypeError, match=r"EEGNet: use braindecode\.EEGClassifier"):
         fit(classifier(foreign, cls=GCMAEClassifier))
+
+
+def test_labels_may_come_in_a_list():
+    expected = vector(fit(net(callbacks=None)))
+    for y in (Y.tolist(), list(Y), tuple(Y)):
+        assert torch.equal(vector(fit(net(callbacks=None), y=y)), expected)

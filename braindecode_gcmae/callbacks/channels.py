@@ -9,6 +9,7 @@ from skorch.helper import SliceDataset
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+from ..features.look import check_scale
 from ..montage.recording import marked_bad, recording_info, recording_rate
 from ..pretraining import UnlabelledWindows
 from ..pretraining.arranged import channel_names, check_rate, for_model
@@ -17,10 +18,14 @@ __all__ = [
     "check_channels",
     "check_order",
     "first_item",
+    "has_other_length",
     "refuse_others",
     "refuse_sparse",
     "warn_of_bads",
+    "warn_of_windows",
 ]
+
+_LOOKS = 4  # at windows that are to be predicted: they may be on disk
 
 
 def refuse_others(epochs: mne.BaseEpochs, model: nn.Module) -> None:
@@ -80,10 +85,11 @@ def refuse_sparse(x, student: nn.Module) -> None:
         )
 
 
-def warn_of_bads(x) -> None:
+def warn_of_bads(x, stacklevel: int = 2) -> bool:
     """Say which channels of Epochs or a dataset are marked bad, and data still.
 
     Pretraining and alignment take them for missing; a net takes what it is given.
+    Returns whether there are any.
     """
     if isinstance(x, mne.BaseEpochs):
         eeg = {x.ch_names[i] for i in mne.pick_types(x.info, eeg=True, exclude=[])}
@@ -98,20 +104,92 @@ def warn_of_bads(x) -> None:
             "align the windows (RecordingAlignment), which makes bad channels missing, "
             "or set them to NaN",
             UserWarning,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
+    return bool(used)
 
 
 def _used_although_bad(part) -> set[str]:
     """Of one recording of a dataset."""
     info = recording_info(part)
-    if info is None or not len(part):
+    if info is None or not info["bads"] or not len(part):
         return set()
     names, seen = info["ch_names"], np.asarray(part[0][0])
     bad = marked_bad(info, names)
     if seen.ndim != 2 or len(seen) != len(names) or not bad.any():
         return set()
     return {names[i] for i in np.flatnonzero(bad & np.isfinite(seen).all(1))}
+
+
+def warn_of_windows(x, model: nn.Module, said: frozenset) -> frozenset:
+    """Warn of what is to be predicted, by its first windows, as ``fit`` would.
+
+    Parameters
+    ----------
+    x : array, Epochs or dataset
+        Not empty.
+    model : GCMAEStudent or GCMAETeacher
+    said : frozenset
+        What was returned before: it is not said again.
+
+    Returns
+    -------
+    frozenset
+        What was found, orders of magnitude among it.
+
+    Warns
+    -----
+    UserWarning
+        If windows look like volts, have another length than the model's and no rate
+        that could be compared, or channels are marked bad and data still.
+    """
+    found = set()
+    if "bads" not in said and warn_of_bads(x, stacklevel=4):
+        found.add("bads")
+    if "length" not in said and has_other_length(x, model):
+        found.add("length")
+        seconds = model.n_times / model.sfreq
+        warnings.warn(
+            f"the windows have {x.shape[2]} samples, the model was built for "
+            f"{model.n_times} ({seconds:g} s at {model.sfreq:g} Hz): have they another "
+            "sampling rate? Resample them; longer ones at this rate are welcome",
+            UserWarning,
+            stacklevel=3,
+        )
+    spread = _spread(x)
+    moving = spread[np.isfinite(spread) & (spread > 0)]
+    if moving.size:
+        magnitude = round(float(np.log10(np.median(moving))))
+        if magnitude not in said:
+            found.add(magnitude)
+            check_scale(spread, stacklevel=5)
+    return frozenset(found)
+
+
+def has_other_length(x, model: nn.Module) -> bool:
+    """Whether windows of an array, whose rate is not known, are not the model's."""
+    return getattr(x, "ndim", 0) == 3 and x.shape[2] != model.n_times
+
+
+def _spread(x) -> np.ndarray:
+    """Standard deviations of the channels of a few windows."""
+    if isinstance(x, mne.BaseEpochs):
+        picks = mne.pick_types(x.info, eeg=True, exclude=[])
+        few = x[:_LOOKS].get_data(picks=picks, units="uV")
+    elif isinstance(x, SliceDataset):
+        few = [x.dataset[int(i)][0] for i in x.indices_[:_LOOKS]]
+    elif isinstance(x, Dataset):
+        few = [x[i][0] for i in range(min(len(x), _LOOKS))]
+    else:
+        few = x[:: max(1, len(x) // _LOOKS)]
+    spreads = [np.empty(0)]
+    for window in few:
+        if isinstance(window, Tensor):
+            window = window.detach().float().cpu().numpy()
+        if getattr(window, "ndim", 0) == 2 and window.dtype.kind in "fiu":
+            known = window[np.isfinite(window).all(-1)]
+            spreads.append(known.std(-1, dtype=np.float64).ravel())
+    return np.concatenate(spreads)
 
 
 def check_order(windows: UnlabelledWindows, model: nn.Module) -> None:
