@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .models.checkpoint import replace_file
+from .models.wrapped import unwrap
 from .montage import name_of
 
 __all__ = ["export_onnx", "export_program"]
@@ -31,6 +32,11 @@ class _Deployed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         output = self.model(x)
         return torch.softmax(output, -1) if self.probabilities else output
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """The model without torch's wrappers; a net, whose module is another, as it is."""
+    return unwrap(model) if isinstance(model, nn.Module) else model
 
 
 def _prepare(
@@ -58,7 +64,7 @@ def _prepare(
     n_chans = network.n_nodes if channels == "electrodes" else network.n_chans
     module = _Deployed(copy.deepcopy(model), probabilities).cpu().float().eval()
     # Two windows: with one, a batch of one would be captured as a constant.
-    return module, torch.zeros(2, n_chans, network.n_times)
+    return module, torch.zeros(2, n_chans, network.n_times, dtype=torch.float32)
 
 
 def export_program(
@@ -87,6 +93,7 @@ def export_program(
     TypeError, ValueError
         If this is no model of the package, or has no head to make probabilities of.
     """
+    model = _bare(model)
     module, example = _prepare(model, channels, probabilities)
     # Without a largest batch, torch 2.5 to 2.7 find that 2^63 windows do not fit.
     shapes = {"x": {0: torch.export.Dim("batch", min=1, max=1 << 30)}}
@@ -147,6 +154,7 @@ def export_onnx(
     """
     import onnx
 
+    model = _bare(model)
     module, example = _prepare(model, channels, probabilities)
     if classes is not None and len(classes) != model.n_outputs:
         raise ValueError(

@@ -125,8 +125,9 @@ class StreamingClassifier:
         """Take one sample (N,) or several (N, k) in µV; return the decisions due.
 
         Push NaN in the place of samples that were lost: without them what came before
-        and after is one signal, and the clock is late. If a prediction fails, its
-        exception is raised once all samples are in: go on with the next ones.
+        and after is one signal, and the clock is late. If a prediction or the alignment
+        fails, its exception is raised once all samples are in: go on with the next
+        ones.
 
         Parameters
         ----------
@@ -158,31 +159,34 @@ class StreamingClassifier:
             now = min(samples.shape[1], self._due() - self.n_seen, full)
             self._write(samples[:, :now])
             samples = samples[:, now:]
-            window = self.window()
-            if self.align is not None and self.n_seen % self.n_times == 0:
-                self.align.update(window)
-            if self.n_seen == self._due():
-                self._n_decisions += 1
-                if self.align is not None and self.align.has_seen:
-                    window = self.align.transform(window)
-                elif self.align is not None:  # nothing was seen: nothing to align
-                    window = np.full_like(window, np.nan)
-                # Also what the alignment knows nothing of.
-                lost = ~np.isfinite(window).all(-1)
-                if not self._looked and window[~lost].any():  # not zeros, as at first
-                    check_scale(window[~lost].std(-1))
-                    self._looked = True
-                try:
-                    probabilities = np.asarray(self.predict(window))[0]
-                except Exception as error:
-                    # Time goes on: no sample may be lost, and none be pushed twice.
-                    failed = failed or error
-                    continue
-                decision = Decision(self.n_seen, probabilities, float(lost.mean()))
-                decisions.append(decision)
+            due = self.n_seen == self._due()
+            self._n_decisions += due
+            try:
+                window = self.window()
+                if self.align is not None and self.n_seen % self.n_times == 0:
+                    self.align.update(window)
+                if due:
+                    decisions.append(self._decide(window))
+            except Exception as error:
+                # Time goes on: no sample may be lost, and none be pushed twice.
+                failed = failed or error
         if failed is not None:
             raise failed
         return decisions
+
+    def _decide(self, window: np.ndarray) -> Decision:
+        """The answer to a window, aligned by what was seen until now."""
+        if self.align is not None and self.align.has_seen:
+            window = self.align.transform(window)
+        elif self.align is not None:  # nothing was seen: nothing to align
+            window = np.full_like(window, np.nan)
+        # Also what the alignment knows nothing of.
+        lost = ~np.isfinite(window).all(-1)
+        if not self._looked and window[~lost].any():  # not zeros, as at first
+            self._looked = True
+            check_scale(window[~lost].std(-1), stacklevel=5)
+        probabilities = np.asarray(self.predict(window))[0]
+        return Decision(self.n_seen, probabilities, float(lost.mean()))
 
     def window(self) -> np.ndarray:
         """The last window (1, N, T); zeros where nothing came yet."""
@@ -226,6 +230,13 @@ class _ExportedFile:
         self._open()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
+        x, one = np.asarray(x), (self.facts["n_chans"], self.facts["n_times"])
+        if x.ndim != 3 or x.shape[1:] != one:
+            raise ValueError(
+                f"expected windows of shape (n, {one[0]}, {one[1]}) in µV, of which "
+                f"the file {self.path.name} was made; got {x.shape}"
+            )
+        x = x.astype(np.float32, copy=False)
         return self._session.run(None, {self._input: x})[0]
 
     def _open(self) -> None:

@@ -453,8 +453,6 @@ for cls in (GCMAEClassifier, EEGClassifier):
                 chained(y=pd.Categorical(Y), cls=cls),
                 "labels as Categorical.*np.asarray",
             ),
-            "a list": (chained(y=Y.tolist(), cls=cls), "labels as list.*np.asarray"),
-            "a list, pretrained only": (first(y=Y.tolist(), cls=cls), "as list"),
         },
     )
     rows(
@@ -481,6 +479,15 @@ for cls in (GCMAEClassifier, EEGClassifier):
             ),
         },
     )
+
+rows(  # a GCMAEClassifier makes an array of them
+    "labels of an EEGClassifier that comes last",
+    TypeError,
+    {
+        "a list": (chained(y=Y.tolist(), cls=EEGClassifier), "labels as list.*asarray"),
+        "a list, pretrained only": (first(y=Y.tolist(), cls=EEGClassifier), "as list"),
+    },
+)
 
 rows(
     "settings of a training that comes last",

@@ -12,7 +12,9 @@ from tests.tiny import (
     FEW,
     NAMES,
     SFREQ,
+    classifier,
     exported_answers,
+    fit,
     probabilities,
     student,
     teacher,
@@ -166,3 +168,42 @@ def test_probabilities_of_a_single_output_are_refused(export, tmp_path, monkeypa
     with pytest.raises(ValueError, match="one output.*probabilities=False"):
         export(model)
     export(model, probabilities=False)
+
+
+@pytest.fixture
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_a_file_is_single_precision_whatever_torch_makes(
+    double_precision, model, folder, file
+):
+    x = windows(3, len(FEW))
+    for made in (model, trained(student()).double()):
+        path = export_onnx(made, folder / "single.onnx")
+        ours = exported_answers(path, x)
+        assert ours.dtype == np.float32
+        expected = probabilities(made, x)
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+    x = torch.as_tensor(x)
+    program = export_program(model).module()
+    np.testing.assert_allclose(program(x).detach(), probabilities(model, x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrap", [torch.nn.DataParallel, torch.compile], ids=["DataParallel", "compile"]
+)
+def test_what_torch_wraps_around_a_model_is_not_exported(wrap, model, folder, file):
+    x = windows(3, len(FEW))
+    path = export_onnx(wrap(model), folder / "wrapped.onnx", classes=CLASSES)
+    np.testing.assert_array_equal(exported_answers(path, x), exported_answers(file, x))
+    assert StreamingClassifier(path).channels == FEW
+    export_program(wrap(model))
+
+
+def test_a_net_is_not_exported_by_the_model_that_it_was_given(folder):
+    net = fit(classifier(student(electrodes=None)))
+    with pytest.raises(TypeError, match="of a fitted net: net.module_.*EEGClassifier"):
+        export_onnx(net, folder / "net.onnx")

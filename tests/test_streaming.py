@@ -258,6 +258,58 @@ def test_a_prediction_that_fails_loses_no_sample():
     assert last.sample == 500 and np.array_equal(calls[-1][0], x[:, 300:500])
 
 
+class Fails:
+    """An alignment that fails once, where it is told to."""
+
+    has_seen = True
+
+    def __init__(self, where):
+        self.where, self.n_windows = where, 0
+
+    def update(self, window):
+        self.n_windows += 1
+        self._fail("update")
+
+    def transform(self, window):
+        self._fail("transform")
+        return window
+
+    def _fail(self, where):
+        if where == self.where:
+            self.where = None
+            raise RuntimeError("once")
+
+
+@pytest.mark.parametrize("where", ["update", "transform"])
+def test_an_alignment_that_fails_loses_no_sample(where):
+    seen, align = [], Fails(where)
+
+    def predict(window):
+        seen.append(window.copy())
+        return guess(window)
+
+    x = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
+    stream = StreamingClassifier(
+        predict, n_chans=3, n_times=200, sfreq=100.0, align=align
+    )
+    with pytest.raises(RuntimeError, match="once"):
+        stream.push(x[:, :400])
+    assert stream.n_seen == 400 and align.n_windows == 2
+    (*_, last) = stream.push(x[:, 400:])
+    assert last.sample == 500 and np.array_equal(seen[-1][0], x[:, 300:500])
+    assert len(seen) == 31 - 1, "one decision failed"
+
+
+def test_a_file_takes_windows_of_any_number_type_and_of_its_shape_alone(file):
+    predict = StreamingClassifier(file).predict
+    x = np.round(windows(4)[:, KEPT])
+    for kind in (np.float64, np.float16, np.int16):
+        np.testing.assert_array_equal(predict(x.astype(kind)), predict(x))
+    for wrong in (x[0], x[:, :2], x[:, :, :100], np.concatenate([x, x], 2)):
+        with pytest.raises(ValueError, match=r"shape \(n, 3, 160\) in µV.*got \("):
+            predict(wrong)
+
+
 def test_a_stream_from_a_file_can_be_sent_to_another_process(tmp_path):
     stream = StreamingClassifier(export_onnx(trained(student()), tmp_path / "s.onnx"))
     samples = windows(1)[0][KEPT]
