@@ -8,7 +8,8 @@ import numpy as np
 from skorch.helper import SliceDataset
 from torch.utils.data import Subset
 
-from braindecode_gcmae.alignment.columns import subject_column
+from braindecode_gcmae.alignment.columns import named_column
+from braindecode_gcmae.montage.nets import beside_the_scalp
 from braindecode_gcmae.montage.recording import (
     marked_bad,
     other_than_eeg,
@@ -23,6 +24,7 @@ __all__ = [
     "refuse_parts",
     "refuse_uncut",
     "split_recordings",
+    "warn_of_no_recordings",
 ]
 
 
@@ -111,24 +113,21 @@ def recording_columns(table, groups_from):
     names = list(groups_from or ())
     if table is None or not names:
         return None
-    if "subject" in names and "subject" not in table.columns:
-        who = subject_column(table.columns)
-        names = [who if name == "subject" else name for name in names]
-        if who is None and any(name in table.columns for name in names):
-            shared = [name for name in names if name in table.columns]
-            warnings.warn(
-                f"the columns {list(table.columns)} do not say whose windows these "
-                f"are: those of different people that agree in {shared} are "
-                "aligned together. Name the column in groups_from",
-                UserWarning,
-                stacklevel=2,
-            )
-    found = [name for name in names if name in table.columns]
+    columns = {name: named_column(name, table.columns) for name in names}
+    found = [column for column in columns.values() if column is not None]
+    if found and columns.get("subject", "") is None:
+        warnings.warn(
+            f"the columns {list(table.columns)} do not say whose windows these "
+            f"are: those of different people that agree in {found} are "
+            "aligned together. Name the column in groups_from",
+            UserWarning,
+            stacklevel=2,
+        )
     # Of Epochs cut by unlabelled_windows, and of read_recordings: files tell apart what
     # their names do not.
     file = next((name for name in ("recording", "path") if name in table.columns), None)
-    told = [n for n in ("session", "run") if n in found and table[n].notna().any()]
-    if file and not told:
+    parts = [c for n, c in columns.items() if n in ("session", "run") and c is not None]
+    if file and not any(table[column].notna().any() for column in parts):
         found.append(file)
     if not found:
         return None
@@ -136,6 +135,22 @@ def recording_columns(table, groups_from):
     # unless its file is known.
     whole = dict.fromkeys(found if file in found else found[1:], "")
     return table[found].astype(object).fillna(whole).to_numpy(dtype=object)
+
+
+def warn_of_no_recordings(table, groups_from):
+    """Say that nothing in the metadata of Epochs tells their recordings apart.
+
+    Without metadata they are one, as most Epochs are; so they are with
+    ``groups_from=()``.
+    """
+    if table is not None and len(table.columns) and groups_from:
+        warnings.warn(
+            f"none of {list(groups_from)} is among the columns {list(table.columns)} "
+            "of the metadata: all windows are aligned as one recording. If they are "
+            "not, name the column in groups_from; if they are, set groups_from=()",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def map_epochs(epochs, align, *, keep_bads):
@@ -172,6 +187,15 @@ def map_epochs(epochs, align, *, keep_bads):
         )
     if bad.all():
         raise ValueError("these Epochs have no good EEG channel to align")
+    beside = beside_the_scalp(names) & ~bad
+    if beside.any() and not beside[~bad].all():
+        warnings.warn(
+            f"{[names[i] for i in np.flatnonzero(beside)]} have the type EEG and the "
+            "names of something else: they are aligned as electrodes. Set their types "
+            "(epochs.set_channel_types), or rename them",
+            UserWarning,
+            stacklevel=2,
+        )
     windows = as_windows(data[:, picks])
     windows[:, bad] = np.nan  # what is missing takes no part in the whitening
     channels = [epochs.info["chs"][i] for i in picks]

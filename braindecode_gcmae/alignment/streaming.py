@@ -2,8 +2,10 @@
 
 import warnings
 
+import mne
 import numpy as np
 
+from braindecode_gcmae.alignment.electrodes import electrode_mask, named_channels
 from braindecode_gcmae.alignment.formulas import (
     apply_whitening,
     automatic_shrinkage,
@@ -19,6 +21,7 @@ from braindecode_gcmae.alignment.signal import (
 
 _ARTEFACT = 1e3  # times the variance so far, 32 times the amplitude
 _KNOWN_AFTER = 10  # windows
+_ELECTRODES = "electrodes_"  # before the names of what belongs to their own alignment
 _LEAST = 1e-3  # eigenvalue of a correlation matrix that is put together from pairs
 
 
@@ -47,6 +50,12 @@ class StreamingAlignment:
         Root mean square of the output's channels, µV. None keeps that of the input.
     memory : float, optional
         Number of windows after which older ones fade. None keeps all.
+    electrodes : list of str or of int, optional
+        Names (or rows) of electrodes that are whitened by themselves, for a model of
+        fewer electrodes than the stream has channels (a file exported with
+        ``channels="all"``), as by ``RecordingAlignment(electrodes=...)``.
+    ch_names : list of str, optional
+        Names of the channels, where electrodes are named.
 
     References
     ----------
@@ -54,7 +63,15 @@ class StreamingAlignment:
     """
 
     def __init__(
-        self, *, band=None, sfreq=None, shrinkage="auto", scale=10.0, memory=None
+        self,
+        *,
+        band=None,
+        sfreq=None,
+        shrinkage="auto",
+        scale=10.0,
+        memory=None,
+        electrodes=None,
+        ch_names=None,
     ):
         check_options(metric="euclid", band=band, shrinkage=shrinkage, scale=scale)
         if band is not None and sfreq is None:
@@ -63,6 +80,13 @@ class StreamingAlignment:
             raise ValueError(f"memory must be None or at least 1 window, got {memory}")
         self.band, self.sfreq = band, sfreq
         self.shrinkage, self.scale, self.memory = shrinkage, scale, memory
+        self.electrodes, self.ch_names = electrodes, ch_names
+        if any(isinstance(row, str) for row in electrodes or ()):
+            if ch_names is None:
+                raise ValueError(
+                    "electrodes= by name needs the channels' names: give ch_names"
+                )
+            electrode_mask(electrodes, ch_names)  # not at the first window of a session
         self.reset()
 
     def reset(self):
@@ -74,7 +98,19 @@ class StreamingAlignment:
         self._windows = 0
         self._samples = 0
         self._floor = 0.0  # µV², the largest rounding_floor so far
+        # The electrodes that are whitened by themselves, and their own alignment.
+        self._kept = self._alone = None
         return self
+
+    def _part(self, n_chans):
+        """The electrodes' mask (N,) and their own alignment; None, None without."""
+        channels = named_channels(self.ch_names, n_chans)
+        kept = electrode_mask(self.electrodes, channels)
+        if kept is None or kept.all() or not kept.any():
+            return None, None
+        options = {"shrinkage": self.shrinkage, "scale": self.scale}
+        options |= {"band": self.band, "sfreq": self.sfreq, "memory": self.memory}
+        return kept, _OfElectrodes(**options)
 
     @property
     def has_seen(self) -> bool:
@@ -82,6 +118,12 @@ class StreamingAlignment:
         return bool(self._windows)
 
     def _check(self, windows):
+        if isinstance(getattr(windows, "info", None), mne.Info):
+            raise TypeError(
+                f"windows are arrays in µV, a {type(windows).__name__} holds volts: "
+                "give 1e6 * epochs.get_data(picks), with the stream's channels in its "
+                "order as picks"
+            )
         windows = np.asarray(windows)
         if windows.ndim not in (2, 3) or windows.dtype.kind not in "fiu":
             raise ValueError(
@@ -102,6 +144,13 @@ class StreamingAlignment:
         -------
         StreamingAlignment
             Itself.
+
+        Raises
+        ------
+        TypeError
+            If it holds volts, as Epochs do.
+        ValueError
+            If it is no window of the channels so far.
         """
         windows = self._check(window)
         windows = windows[None] if windows.ndim == 2 else windows
@@ -109,6 +158,9 @@ class StreamingAlignment:
             self._covariance = np.zeros((windows.shape[1],) * 2)
             self._counts = np.zeros_like(self._covariance)
             self._variance = np.zeros_like(self._covariance)
+            self._kept, self._alone = self._part(windows.shape[1])
+        if self._alone is not None:
+            self._alone.update(windows[:, self._kept])
         present = np.isfinite(windows).all(axis=-1)
         filled = np.where(present[..., None], windows, 0)
         options = {"sfreq": self.sfreq, "band": self.band}
@@ -181,8 +233,14 @@ class StreamingAlignment:
             shrinkage = automatic_shrinkage(n, samples, n_chans)
         stacked = windows[None] if windows.ndim == 2 else windows
         out = apply_whitening(
-            stacked, covariance, shrinkage=shrinkage, scale=self.scale
+            stacked,
+            covariance,
+            shrinkage=shrinkage,
+            scale=self.scale,
+            kept=self._kept,
         )
+        if self._alone is not None and self._alone.has_seen:
+            out[:, self._kept] = self._alone.transform(stacked[:, self._kept])
         return out.reshape(windows.shape)
 
     def _mean_covariance(self):
@@ -217,7 +275,7 @@ class StreamingAlignment:
 
     def state_dict(self):
         """Return the state as arrays: enough to go on in another process."""
-        return {
+        state = {
             "covariance": self._covariance.copy(),
             "variance": self._variance.copy(),
             "counts": self._counts.copy(),
@@ -225,6 +283,8 @@ class StreamingAlignment:
             "n_samples": np.array(self._samples),
             "floor": np.array(self._floor),
         }
+        alone = {} if self._alone is None else self._alone.state_dict()
+        return state | {f"{_ELECTRODES}{name}": alone[name] for name in alone}
 
     def load_state_dict(self, state):
         """Take over a state.
@@ -232,10 +292,12 @@ class StreamingAlignment:
         Raises
         ------
         ValueError
-            If an array is missing, unknown, or of the wrong shape.
+            If an array is missing, unknown, or of the wrong shape, or only one of both
+            alignments has ``electrodes``.
         """
-        expected = self.state_dict().keys()
         state = {"floor": 0.0, **state}  # not in older ones
+        inner = {n: state.pop(n) for n in list(state) if n.startswith(_ELECTRODES)}
+        expected = StreamingAlignment().state_dict().keys()
         if set(state) != set(expected):
             raise ValueError(f"the state must hold {list(expected)}, got {list(state)}")
         covariance = np.array(state["covariance"], dtype=np.float64)
@@ -248,9 +310,26 @@ class StreamingAlignment:
                 "covariance, variance and counts must be (n_chans, n_chans), got "
                 f"{covariance.shape}, {variance.shape} and {counts.shape}"
             )
+        kept, alone = self._part(len(covariance)) if len(covariance) else (None, None)
+        if bool(inner) != (alone is not None):
+            its, this = ("with", "without") if inner else ("without", "with")
+            raise ValueError(
+                f"the state is of an alignment {its} electrodes=, this one is {this}"
+            )
+        if alone is not None:
+            names = {name: name.removeprefix(_ELECTRODES) for name in inner}
+            alone.load_state_dict({names[name]: inner[name] for name in inner})
+        self._kept, self._alone = kept, alone
         self._covariance, self._variance = covariance, variance
         self._counts = counts
         self._windows = int(state["n_windows"])
         self._samples = int(state["n_samples"])
         self._floor = float(state["floor"])
         return self
+
+
+class _OfElectrodes(StreamingAlignment):
+    """The alignment of the electrodes alone: that of all channels warns for it."""
+
+    def _warn_of_artefact(self, variance):
+        pass

@@ -15,7 +15,9 @@ from braindecode_gcmae.alignment.containers import (
     refuse_parts,
     refuse_uncut,
     split_recordings,
+    warn_of_no_recordings,
 )
+from braindecode_gcmae.alignment.electrodes import electrode_mask, named_channels
 from braindecode_gcmae.alignment.formulas import (
     apply_whitening,
     automatic_shrinkage,
@@ -31,7 +33,7 @@ from braindecode_gcmae.alignment.signal import (
     rounding_floor,
     without_rounding,
 )
-from braindecode_gcmae.montage import canonical_name, match_electrodes
+from braindecode_gcmae.montage import canonical_name
 from braindecode_gcmae.montage.evidence import name_of
 from braindecode_gcmae.montage.recording import joined_epochs
 
@@ -100,7 +102,9 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         own. Epochs come out in volts, as MNE has them.
     groups_from : sequence of str
         Columns that tell recordings apart, as far as they exist; "subject" is also
-        found as "subject_id", "participant_id" or "participant".
+        found as "subject_id", "participant_id" or "participant", "session" as "ses" or
+        "session_id", "run" as "run_id". Without one all windows of Epochs are one
+        recording, with a warning if their metadata hold something else.
     electrodes : list of str or of int, optional
         Names (or rows) of electrodes that are whitened by themselves, the others by
         what these leave unexplained: a student that keeps them sees the same numbers
@@ -255,40 +259,21 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
                 "the mean of the parts"
             )
 
-    def _kept(self, channels):
-        """Rows of ``electrodes`` as a mask, None if there are none."""
-        if self.electrodes is None:
-            return None
-        rows = list(self.electrodes)
-        if any(isinstance(row, str) for row in rows):
-            rows = match_electrodes(rows, channels)  # as a model with these channels
-        kept = np.zeros(len(channels), bool)
-        kept[rows] = True
-        return kept
-
     def _array(self, x, groups, scale, sfreq, channels=None):
-        channels = self._channel_names(x.shape[1]) if channels is None else channels
+        channels = (
+            named_channels(self.ch_names, x.shape[1]) if channels is None else channels
+        )
         out = np.empty_like(x)
         for label, rows in split_recordings(groups, len(x)):
             part = x[rows]
             out[rows] = self._map(part, scale, sfreq, channels, label)(part)
         return out
 
-    def _channel_names(self, n_chans):
-        if self.ch_names is None:
-            return [f"channel {i}" for i in range(n_chans)]
-        if len(self.ch_names) != n_chans:
-            raise ValueError(
-                f"ch_names has {len(self.ch_names)} names, the windows have {n_chans} "
-                "channels"
-            )
-        return list(self.ch_names)
-
     def _map(self, x, scale, sfreq, channels, label):
         """Return the map of one recording (B, N, T)."""
         names = [name_of(channel) for channel in channels]
         found = self._plain_map(x, scale, sfreq, names, label)
-        kept = self._kept(channels)
+        kept = electrode_mask(self.electrodes, channels)
         if kept is None or kept.all():
             return found
         own = [name for name, keep in zip(names, kept, strict=True) if keep]
@@ -313,7 +298,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         """Return the map of one recording (B, N, T), no channels being special."""
         where = "the recording" if label is None else f"recording {label!r}"
         present = np.isfinite(x).all(axis=-1)
-        usable, complete = _complete_block(present)
+        usable, complete = _complete_block(x, present, names)
         if not usable.any():
             raise ValueError(f"{where} has no channel that is finite in its windows")
         lost = [names[i] for i in np.flatnonzero(~usable & present.any(axis=0))]
@@ -361,6 +346,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         epochs = epochs.copy().load_data()  # now bad ones are gone, their rows too
         if groups is None:
             groups = recording_columns(epochs.metadata, self.groups_from)
+            if groups is None:
+                warn_of_no_recordings(epochs.metadata, self.groups_from)
         scale = None if self.scale is None else 1e-6 * self.scale  # MNE has volts
         return map_epochs(
             epochs,
@@ -372,7 +359,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         """Return the dataset with each recording's map appended to its transform."""
 
         def find_map(x, label, channels):
-            given = self._channel_names(x.shape[1])
+            given = named_channels(self.ch_names, x.shape[1])
             if channels is None:
                 channels = given
             elif self.ch_names is not None and _spelled(given) != _spelled(channels):
@@ -410,16 +397,22 @@ def _no_groups(groups, reason):
         raise ValueError(f"groups cannot be given here: {reason}")
 
 
-def _complete_block(present):
+def _complete_block(x, present, names):
     """Choose channels (N,) and the windows (B,) in which all of them are present.
 
     The channel that is missing most often is left out until at least half of the
-    windows are complete.
+    windows are complete. Of several it is the one with the least signal, in whatever
+    order they come.
     """
+
+    def power(row):
+        signal = x[present[:, row], row]
+        return np.square(signal, dtype=np.float64).sum(), names[row]
+
     usable = present.any(axis=0)
     while True:
         complete = present[:, usable].all(axis=1)
         if not usable.any() or complete.sum() * 2 >= len(present):
             return usable, complete
         missing = np.where(usable, (~present).sum(axis=0), -1)
-        usable[missing.argmax()] = False
+        usable[min(np.flatnonzero(missing == missing.max()), key=power)] = False
