@@ -335,6 +335,16 @@ def test_metadata_is_routed_through_a_pipeline(spy):
     assert all((seen.groups >= 0).all() for seen in spy)
 
 
+def test_groups_may_be_routed_to_the_splitter_and_subjects_to_the_net(spy):
+    told = {"subjects": SUBJECTS, "groups": SUBJECTS}
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = net().set_fit_request(subjects=True, groups=False)
+        cross_val_score(
+            asking, X, Y, cv=GroupKFold(3), params=told, error_score="raise"
+        )
+    assert [sorted(set(seen.groups)) for seen in spy] == [[0, 1]] * 3
+
+
 def test_moabb_hands_the_target_windows_to_the_pretraining(tmp_path, spy):
     from moabb.datasets.fake import FakeDataset
     from moabb.evaluations import CrossSubjectEvaluation
