@@ -6,7 +6,9 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
 
+from ..models.arguments import same_nodes
 from ..models.wrapped import unwrap
+from ..montage import name_of
 from .checks import check_seen
 from .describe import DescribedCallback
 from .hooks import check_all
@@ -59,8 +61,9 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
     TypeError
         If it is no model of this package, or an unfitted net.
     ValueError
-        If the net's module has another architecture, a pretraining comes before, or
-        the windows hold no signal or have another sampling rate than the model.
+        If the net's module has another architecture, or other electrodes than weights
+        that are tied to theirs, a pretraining comes before, or the windows hold no
+        signal or have another sampling rate than the model.
     """
 
     def __init__(self, checkpoint):
@@ -138,6 +141,7 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
                     "the weights to start from and the model to be trained differ in "
                     f"architecture: {name} is {theirs} and {mine}"
                 )
+        _check_tied(source, module)
         return source.network
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
@@ -156,3 +160,16 @@ class StartFrom(OncePerModule, DescribedCallback, Callback):
     def resume_from(self, state: dict) -> None:
         """Leave the weights as they were when training was interrupted."""
         self.resumed_ = bool(state.get("loaded"))
+
+
+def _check_tied(source: nn.Module, module: nn.Module) -> None:
+    """Refuse weights for each electrode where the electrodes are others."""
+    named = all(model.input_channels() for model in (source, module))
+    if not (source.network.tied and named):
+        return
+    nodes = source.node_channels()
+    if not same_nodes(nodes, module.node_channels()):
+        raise ValueError(
+            "the weights to start from are tied to their electrodes: build the model "
+            f"with electrodes={[name_of(node) for node in nodes]}"
+        )

@@ -5,20 +5,25 @@ import warnings
 from collections import Counter
 from numbers import Integral, Real
 
-from ..montage import match_electrodes, require_positions
+from ..graph import FreeGraph
+from ..montage import match_electrodes, name_of, require_positions
 from ..montage.evidence import placed
+from .checkpoint import CheckpointError
 
 __all__ = [
     "check_arguments",
     "check_channel_names",
     "check_counts",
+    "is_tied",
     "plain",
     "refuse_unplaced",
+    "same_nodes",
     "supersede",
 ]
 
 _CHANNEL_ARGUMENTS = ("n_chans", "chs_info", "ch_names")
 _TIME_ARGUMENTS = ("n_times", "input_window_seconds", "sfreq")
+_PARTS = ("features", "graph", "encoder", "readout")
 _INTEGERS = {
     "n_chans": (1, 1024),
     "n_outputs": (1, 100_000),
@@ -151,7 +156,13 @@ def supersede(saved: dict, given: dict) -> dict:
 
     The caller's channels, and the caller's rate or length, replace the saved ones as
     a whole. ``electrodes`` are kept where the caller's channels have them all, by name
-    or, of caps with other names, by position.
+    or, of caps with other names, by position. Those of a model that is tied to them
+    must all be there, and in their order.
+
+    Raises
+    ------
+    CheckpointError
+        If a model is tied to electrodes that the caller's channels lack.
     """
     config = {**saved, **given}
     if any(given.get(name) is not None for name in _CHANNEL_ARGUMENTS):
@@ -162,19 +173,85 @@ def supersede(saved: dict, given: dict) -> dict:
             channels = config["chs_info"] or config["ch_names"] or []
             if not _have(channels, kept):
                 config["electrodes"] = None
+    if is_tied(*(config.get(name) for name in _PARTS)):
+        asked = {"electrodes", *_CHANNEL_ARGUMENTS} & given.keys()
+        if asked:
+            config["electrodes"] = _tied_nodes(saved, config, "electrodes" in given)
     if any(given.get(name) is not None for name in _TIME_ARGUMENTS):
         config.update(_window(saved, given))
     return config
 
 
+def _rows(electrodes: list, channels: list) -> list[int]:
+    """As ``match_electrodes``; who builds the model has looked at its channels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return match_electrodes(electrodes, channels)
+
+
 def _have(channels: list, electrodes: list[str]) -> bool:
     """Whether channels hold these electrodes, each in a row of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # who builds the model looks at its channels
-        try:
-            return len(match_electrodes(electrodes, channels)) == len(electrodes)
-        except ValueError:
-            return False
+    try:
+        return len(_rows(electrodes, channels)) == len(electrodes)
+    except ValueError:
+        return False
+
+
+def is_tied(*parts) -> bool:
+    """Whether a class among parts of a model has weights for one montage alone.
+
+    It says so itself, by a class attribute ``tied = True``.
+    """
+    return any(
+        isinstance(part, type)
+        and (issubclass(part, FreeGraph) or getattr(part, "tied", False))
+        for part in parts
+    )
+
+
+def same_nodes(first: list, second: list) -> bool:
+    """Whether two lists of names or chs_info entries are one list of electrodes."""
+    if [name_of(c) for c in first] == [name_of(c) for c in second]:
+        return True
+    try:
+        return _rows(first, second) == list(range(len(second)))
+    except ValueError:
+        return False
+
+
+def _nodes(config: dict) -> list | None:
+    """The channels that are nodes in a configuration; None if they have no names."""
+    channels = config.get("chs_info") or config.get("ch_names")
+    if not channels:
+        return None
+    electrodes, channels = config.get("electrodes"), placed(channels)
+    if electrodes is None:
+        return channels
+    return [channels[row] for row in _rows(electrodes, channels)]
+
+
+def _tied_nodes(saved: dict, config: dict, asked: bool) -> list[str] | None:
+    """The electrodes of a model that is tied to those of its checkpoint.
+
+    ``asked``: the caller has named electrodes, which must be the same.
+    """
+    before = _nodes(saved)
+    channels = config.get("chs_info") or config.get("ch_names")
+    if before is None or not channels:
+        return config.get("electrodes")  # nothing to tell them by, but their number
+    names = [name_of(channel) for channel in before]
+    tied = f"the model is tied to its electrodes {names}, in this order"
+    if asked:
+        if not same_nodes(before, _nodes(config) or []):
+            raise CheckpointError(f"{tied}: leave electrodes out, or give just these")
+        return config.get("electrodes")
+    if same_nodes(before, channels):
+        return None
+    try:
+        rows = _rows(before, channels)
+    except ValueError as error:
+        raise CheckpointError(f"{tied}, and the channels lack some: {error}") from error
+    return [name_of(channels[row]) for row in rows]
 
 
 def _window(saved: dict, given: dict) -> dict:

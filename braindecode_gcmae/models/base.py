@@ -397,13 +397,15 @@ class ElectrodeGraphModel(HubModel):
             given again (``encoder=MyEncoder``). With another ``n_outputs`` the
             head is new; with ``n_outputs=None`` the model returns embeddings. With
             other channels the saved ``electrodes`` are kept where the new montage
-            has them all, else all of its channels become nodes.
+            has them all, else all of its channels become nodes. A model with a
+            ``FlattenReadout`` or ``FreeGraph`` keeps the electrodes it has.
 
         Raises
         ------
         CheckpointError
             If files are missing or damaged, name a class that is not allowed, or
-            hold no tensor of this model.
+            hold no tensor of this model, or the model is tied to electrodes that the
+            new channels lack.
         """
         folder = locate(
             pretrained_model_name_or_path,
@@ -425,6 +427,8 @@ class ElectrodeGraphModel(HubModel):
         )
         try:
             config = supersede(saved, given)
+        except CheckpointError:
+            raise
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise CheckpointError(
                 f"the configuration in {folder} is damaged: {error!r}"

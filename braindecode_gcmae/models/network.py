@@ -10,11 +10,11 @@ from ..features.electrodes import data_mask
 from ..features.memo import Memo, may_look
 from ..features.nodes import with_data
 from ..features.precision import in_full_precision
-from ..graph import FreeGraph
 from ..masking import MaskToken, failing_electrodes
 from ..montage import MATCH_TOLERANCE
 from ..montage.evidence import weigh
 from ..montage.matching import find_rows
+from .arguments import is_tied
 
 __all__ = ["ElectrodeGraphNetwork"]
 
@@ -75,11 +75,15 @@ class ElectrodeGraphNetwork(nn.Module):
         **feature_arguments,
     ):
         super().__init__()
-        rows, positions = _place(channels, electrodes)
+        rows, places = _place(channels, electrodes)
+        positions = _default(places)
         self.n_chans = channels if isinstance(channels, int) else len(channels)
         self.n_nodes = len(rows)
         self.n_times = n_times
-        self.selects = electrodes is not None
+        self.tied = is_tied(features, graph, encoder, readout)
+        # A tied part has weights for each electrode: which one it is must be known.
+        known = bool(np.isfinite(places).any())
+        self.selects = electrodes is not None or (self.tied and known)
         self.position_degree = position_degree
         self.electrode_dropout = electrode_dropout
         self.segment_dropout = segment_dropout
@@ -105,8 +109,8 @@ class ElectrodeGraphNetwork(nn.Module):
         self.place = nn.Linear(n_basis, emb_dim, bias=False)
         nn.init.normal_(self.place.weight, std=0.1 * n_basis**-0.5)
         nn.init.normal_(self.token.token, std=0.02)
-        tied = issubclass(graph, FreeGraph)
-        self.graph = graph(n_basis, self.n_nodes) if tied else graph(n_basis)
+        tied = (self.n_nodes,) if is_tied(graph) else ()
+        self.graph = graph(n_basis, *tied)
         self.encoder = build_encoder(
             encoder,
             emb_dim,
@@ -386,7 +390,7 @@ def _has_place(positions: Tensor) -> Tensor:
     return finite & (positions.nan_to_num(0.0).abs().sum(-1) > 0)
 
 
-def _place(channels, electrodes) -> tuple[list[int], Tensor]:
+def _place(channels, electrodes) -> tuple[list[int], np.ndarray]:
     """Rows of the kept electrodes in the input, and their positions (N, 3)."""
     if isinstance(channels, int):
         if electrodes is not None:
@@ -394,13 +398,12 @@ def _place(channels, electrodes) -> tuple[list[int], Tensor]:
                 f"electrodes={list(electrodes)} are given by name, but the channels "
                 "have none: pass chs_info or ch_names"
             )
-        positions = np.full((channels, 3), np.nan)
-        return list(range(channels)), _default(positions)
+        return list(range(channels)), np.full((channels, 3), np.nan)
     cap = weigh(channels)  # silently: who looked at the channels before has warned
     rows = list(range(len(channels)))
     if electrodes is not None:
         rows = find_rows(electrodes, cap)
-    return rows, _default(cap.positions[rows])
+    return rows, cap.positions[rows]
 
 
 def _default(values: np.ndarray) -> Tensor:

@@ -76,6 +76,8 @@ class FlattenReadout(nn.Module):
         Embedding width D, position basis functions (not used), electrodes N.
     """
 
+    tied = True
+
     def __init__(self, dim: int, n_basis: int, n_nodes: int):
         super().__init__()
         self.n_nodes = n_nodes

@@ -247,7 +247,7 @@ def test_windows_that_do_not_fit_are_refused(case, training):
 
 
 def test_a_flattened_readout_is_tied_to_its_montage():
-    model = build(readout=FlattenReadout)
+    model = build(names=None, n_chans=N_HD, readout=FlattenReadout)
     with pytest.raises(ValueError, match="FlattenReadout is tied to 19"):
         model(windows(2, 7), pos=positions(HD[:7]).expand(2, -1, -1))
 
