@@ -1,8 +1,18 @@
 """Arguments of a model: which values are valid, and which win when one is loaded."""
 
+import inspect
 import math
 import warnings
 from collections import Counter
+from collections.abc import (
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    Set,
+    ValuesView,
+)
 from numbers import Integral, Real
 
 from ..graph import FreeGraph
@@ -14,8 +24,10 @@ __all__ = [
     "check_arguments",
     "check_channel_names",
     "check_counts",
+    "check_known",
     "is_tied",
     "plain",
+    "plain_arguments",
     "refuse_unplaced",
     "same_nodes",
     "supersede",
@@ -23,6 +35,7 @@ __all__ = [
 
 _CHANNEL_ARGUMENTS = ("n_chans", "chs_info", "ch_names")
 _TIME_ARGUMENTS = ("n_times", "input_window_seconds", "sfreq")
+_LISTS = ("chs_info", "ch_names", "electrodes")
 _PARTS = ("features", "graph", "encoder", "readout")
 _INTEGERS = {
     "n_chans": (1, 1024),
@@ -64,9 +77,51 @@ def plain(value):
 
     Searches and tables hand over their own numbers and arrays of names.
     """
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | KeysView | ValuesView):
         return [plain(item) for item in value]
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def plain_arguments(given: dict) -> dict:
+    """Arguments as a configuration holds them, lists of channels as lists.
+
+    Raises
+    ------
+    TypeError
+        If channels or electrodes have no order, can be read only once, or are not what
+        the argument takes: an ``mne.Info``, or names as ``chs_info``.
+    """
+    return {
+        name: _channel_list(name, value) if name in _LISTS else plain(value)
+        for name, value in given.items()
+    }
+
+
+def _channel_list(name: str, value):
+    """Names or entries of channels as a list; what is no list at all as it is."""
+    value = plain(value)
+    if isinstance(value, Set):
+        raise TypeError(f"{name} is a {type(value).__name__}, whose order is not known")
+    if isinstance(value, Iterator):
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind}, which is read only once: give a list")
+    if name == "chs_info" and _is_no_chs_info(value):
+        raise TypeError(
+            "chs_info must be a list of dict, info['chs'] of an mne.Info, got "
+            f"{_first_line(value)}; give names as ch_names="
+        )
+    listed = isinstance(value, str | Mapping) or not isinstance(value, Iterable)
+    return value if listed else [plain(item) for item in value]
+
+
+def _first_line(value) -> str:
+    return f"{value!r:.60}".partition("\n")[0]
+
+
+def _is_no_chs_info(value) -> bool:
+    if isinstance(value, str | Mapping):
+        return True
+    return isinstance(value, Sequence) and any(isinstance(item, str) for item in value)
 
 
 def check_arguments(**arguments) -> None:
@@ -132,6 +187,24 @@ def check_counts(config: dict) -> None:
             _check_number(f"the length of {name}", len(channels), *bounds, integer=True)
 
 
+def check_known(config: dict, cls: type) -> None:
+    """Refuse a configuration with arguments that a class has not.
+
+    Raises
+    ------
+    CheckpointError
+        If there are any.
+    """
+    signature = inspect.signature(cls).parameters
+    unknown = sorted(config.keys() - signature.keys(), key=str)
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in signature.values()):
+        raise CheckpointError(
+            f"{cls.__name__} has no argument "
+            f"{', '.join(f'{str(name)!r:.60}' for name in unknown[:5])}: a "
+            "checkpoint of another model or version?"
+        )
+
+
 def check_channel_names(names: list[str]) -> None:
     """Refuse channels of which two carry one name.
 
@@ -163,20 +236,22 @@ def supersede(saved: dict, given: dict) -> dict:
     ------
     CheckpointError
         If a model is tied to electrodes that the caller's channels lack.
+
+    Warns
+    -----
+    UserWarning
+        If the caller's channels have some of the electrodes and lack others.
     """
     config = {**saved, **given}
-    if any(given.get(name) is not None for name in _CHANNEL_ARGUMENTS):
+    moved = any(given.get(name) is not None for name in _CHANNEL_ARGUMENTS)
+    if moved:
         for name in _CHANNEL_ARGUMENTS:
             config[name] = given.get(name)
-        kept = saved.get("electrodes")
-        if "electrodes" not in given and kept is not None:
-            channels = config["chs_info"] or config["ch_names"] or []
-            if not _have(channels, kept):
-                config["electrodes"] = None
-    if is_tied(*(config.get(name) for name in _PARTS)):
-        asked = {"electrodes", *_CHANNEL_ARGUMENTS} & given.keys()
-        if asked:
-            config["electrodes"] = _tied_nodes(saved, config, "electrodes" in given)
+    asked, kept = "electrodes" in given, saved.get("electrodes")
+    if (moved or asked) and is_tied(*(config.get(name) for name in _PARTS)):
+        config["electrodes"] = _tied_nodes(saved, config, asked)
+    elif moved and not asked and kept is not None:
+        config["electrodes"] = _kept(kept, config["chs_info"] or config["ch_names"])
     if any(given.get(name) is not None for name in _TIME_ARGUMENTS):
         config.update(_window(saved, given))
     return config
@@ -195,6 +270,28 @@ def _have(channels: list, electrodes: list[str]) -> bool:
         return len(_rows(electrodes, channels)) == len(electrodes)
     except ValueError:
         return False
+
+
+def _kept(electrodes: list[str], channels: list | None) -> list[str] | None:
+    """The saved electrodes where channels have them all, else none."""
+    if not channels or _have(channels, electrodes):
+        return electrodes if channels else None
+    found: dict[int, str] = {}  # of two on one channel the first
+    for name in electrodes:
+        if _have(channels, [name]):
+            found.setdefault(_rows([name], channels)[0], name)
+    rest = list(found.values())
+    if rest:  # with none of them it is another cap, on which all channels are meant
+        lost = [name for name in electrodes if name not in rest]
+        warnings.warn(
+            f"the saved electrodes {lost} are not among the channels, so all "
+            f"{len(channels)} channels become electrodes of the loaded model. To go on "
+            f"without them give electrodes={rest}; or let the lost ones be channels, "
+            "whose samples are NaN",
+            UserWarning,
+            stacklevel=4,
+        )
+    return None
 
 
 def is_tied(*parts) -> bool:
@@ -238,7 +335,8 @@ def _tied_nodes(saved: dict, config: dict, asked: bool) -> list[str] | None:
     before = _nodes(saved)
     channels = config.get("chs_info") or config.get("ch_names")
     if before is None or not channels:
-        return config.get("electrodes")  # nothing to tell them by, but their number
+        # Nothing to tell them by, but their number.
+        return config.get("electrodes") if asked else None
     names = [name_of(channel) for channel in before]
     tied = f"the model is tied to its electrodes {names}, in this order"
     if asked:

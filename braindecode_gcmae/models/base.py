@@ -3,7 +3,6 @@
 A plain mixin: a common ``EEGModuleMixin`` base would break ``get_config``.
 """
 
-import inspect
 import json
 import warnings
 from pathlib import Path
@@ -22,7 +21,9 @@ from .arguments import (
     check_arguments,
     check_channel_names,
     check_counts,
+    check_known,
     plain,
+    plain_arguments,
     refuse_unplaced,
     supersede,
 )
@@ -68,8 +69,8 @@ class ElectrodeGraphModel(HubModel):
 
     def _build(self, ch_names: list[str] | None, **arguments) -> None:
         """Create ``network`` and ``final_layer`` from the model's arguments."""
-        ch_names = plain(ch_names)
-        arguments = {name: plain(value) for name, value in arguments.items()}
+        arguments = plain_arguments({"ch_names": ch_names, **arguments})
+        ch_names = arguments.pop("ch_names")
         self._make_plain()
         for name in _CLASSES:
             part = arguments[name]
@@ -105,9 +106,8 @@ class ElectrodeGraphModel(HubModel):
     def _make_plain(self) -> None:
         """Have a configuration hold all arguments: numpy's would be left out of it."""
         given = self._braindecode_init_kwargs
-        for name, value in given.items():
-            if name != "chs_info":  # braindecode writes these by itself
-                given[name] = plain(value)
+        # chs_info braindecode writes by itself
+        given |= plain_arguments({k: v for k, v in given.items() if k != "chs_info"})
         for name in ("_n_outputs", "_n_chans", "_n_times"):
             setattr(self, name, plain(getattr(self, name)))
 
@@ -274,14 +274,7 @@ class ElectrodeGraphModel(HubModel):
         if not isinstance(config, dict):
             raise CheckpointError(f"a configuration is a dict, got {config!r:.60}")
         config = {k: v for k, v in config.items() if k not in _ABOUT_THE_FILE}
-        signature = inspect.signature(cls).parameters
-        unknown = sorted(config.keys() - signature.keys(), key=str)
-        if unknown and not any(p.kind is p.VAR_KEYWORD for p in signature.values()):
-            raise CheckpointError(
-                f"{cls.__name__} has no argument "
-                f"{', '.join(f'{str(name)!r:.60}' for name in unknown[:5])}: a "
-                "checkpoint of another model or version?"
-            )
+        check_known(config, cls)
         config |= own_parts(config, classes_within(cls))  # who calls it has these
         for name, value in config.items():
             if name in _CLASSES and isinstance(value, str):
@@ -380,6 +373,8 @@ class ElectrodeGraphModel(HubModel):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        map_location: str | torch.device | None = None,
+        strict: bool = False,
         **model_kwargs,
     ):
         """Load a model from a folder, a name shipped with the package, or the Hub.
@@ -392,6 +387,10 @@ class ElectrodeGraphModel(HubModel):
             (``"user/run1/student"``).
         revision, cache_dir, force_download, local_files_only, token
             Handed to :func:`huggingface_hub.hf_hub_download`.
+        map_location : str or torch.device, optional
+            Where the model is moved to.
+        strict : bool
+            Refuse a checkpoint that lacks a tensor, or has one too many; else warn.
         **model_kwargs
             Arguments that supersede the saved ones; parts of your own classes are
             given again (``encoder=MyEncoder``). With another ``n_outputs`` the
@@ -403,9 +402,15 @@ class ElectrodeGraphModel(HubModel):
         Raises
         ------
         CheckpointError
-            If files are missing or damaged, name a class that is not allowed, or
-            hold no tensor of this model, or the model is tied to electrodes that the
-            new channels lack.
+            If files are missing or damaged, name a class that is not allowed, or hold
+            no tensor of this model, or the model is tied to electrodes that are gone.
+        TypeError
+            If channels or electrodes are a set, or can be read only once.
+
+        Warns
+        -----
+        UserWarning
+            If tensors have no counterpart, or new channels lack some ``electrodes``.
         """
         folder = locate(
             pretrained_model_name_or_path,
@@ -420,7 +425,7 @@ class ElectrodeGraphModel(HubModel):
             raise CheckpointError(
                 f"{folder} holds a {saved['architecture']!r:.60}, not a {cls.__name__}"
             )
-        given = cls._with_classes(model_kwargs)
+        given = cls._with_classes(plain_arguments(model_kwargs))
         # A class of the caller's own is given again, so its name need not resolve.
         saved = cls._with_classes(
             {k: v for k, v in saved.items() if not isinstance(given.get(k), type)}
@@ -436,12 +441,10 @@ class ElectrodeGraphModel(HubModel):
         model = cls.from_config(config)
         same_head = config.get("n_outputs") == saved.get("n_outputs")
         skip = () if same_head else ("final_layer.",)
-        load_weights(model, state, path=folder, skip=skip)
-        return model.eval()
+        load_weights(model, state, path=folder, skip=skip, strict=strict)
+        return model.to(map_location).eval()
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **arguments):
         # braindecode's reads pickles and imports whatever config.json names.
-        for name in ("map_location", "strict", "filename"):
-            arguments.pop(name, None)
         return cls.from_pretrained(model_id, **arguments)

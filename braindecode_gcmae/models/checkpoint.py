@@ -235,6 +235,7 @@ def load_weights(
     *,
     path: str | Path,
     skip: tuple[str, ...] = (),
+    strict: bool = False,
 ) -> int:
     """Load the tensors of a checkpoint into a model and count what matched.
 
@@ -246,6 +247,8 @@ def load_weights(
         Where they come from, for messages.
     skip : tuple of str
         Prefixes of tensors to leave alone.
+    strict : bool
+        Raise where else there is a warning.
 
     Returns
     -------
@@ -255,7 +258,8 @@ def load_weights(
     Raises
     ------
     CheckpointError
-        If a tensor has another shape, or nothing matches.
+        If a tensor has another shape, or nothing matches; if ``strict``, also where
+        one has no counterpart.
 
     Warns
     -----
@@ -286,24 +290,25 @@ def load_weights(
             f"{path}: none of its {len(saved)} tensors matches one of the "
             f"{len(own)} of {type(model).__name__}: a checkpoint of another model?"
         )
+    told = []
     missing = sorted(wanted.keys() - matched.keys())
     if missing:
-        warnings.warn(
+        told.append(
             f"{path}: {len(matched)} of {len(wanted)} tensors matched; keep their "
-            f"initial values: {', '.join(missing)}",
-            UserWarning,
-            stacklevel=3,
+            f"initial values: {', '.join(missing)}"
         )
     unused = sorted(k for k in saved.keys() - own.keys() if not k.startswith(skip))
     if unused:
         more = f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""
-        warnings.warn(
+        told.append(
             f"{path}: {len(unused)} of its {len(saved)} tensors have no place in this "
             f"{type(model).__name__} and are not loaded: "
-            f"{', '.join(unused[:_NAMED])}{more}; other architecture arguments?",
-            UserWarning,
-            stacklevel=3,
+            f"{', '.join(unused[:_NAMED])}{more}; other architecture arguments?"
         )
+    if told and strict:
+        raise CheckpointError("; ".join(told))
+    for message in told:
+        warnings.warn(message, UserWarning, stacklevel=3)
     model.load_state_dict(matched, strict=False)
     logger.info("%s: %d of %d tensors matched", path, len(matched), len(wanted))
     return len(matched)

@@ -9,7 +9,7 @@ from huggingface_hub import ModelHubMixin
 
 from ..montage import name_of
 from ..montage.head import draw_montage
-from .arguments import plain
+from .arguments import plain, plain_arguments
 from .checkpoint import CheckpointError
 
 __all__ = [
@@ -98,8 +98,7 @@ class HubModel:
 
     def __new__(cls, *args, **kwargs):
         """A model whose configuration has numpy's arguments, too: of plain ones."""
-        told = {name: plain(value) for name, value in kwargs.items()}
-        return super().__new__(cls, *map(plain, args), **told)
+        return super().__new__(cls, *map(plain, args), **plain_arguments(kwargs))
 
     def generate_model_card(self, *args, metrics=None, repo_id=None, **kwargs):
         """The README.md of a checkpoint.

@@ -111,10 +111,47 @@ def test_saved_electrodes_are_kept_where_the_new_montage_has_them(tmp_path):
     build(electrodes=LD).save_pretrained(tmp_path)
     other = GCMAEStudent.from_pretrained(tmp_path, ch_names=[*CAP_64[:9], *LD])
     assert other.node_channels() == LD
-    without = GCMAEStudent.from_pretrained(tmp_path, ch_names=["Oz", "C3"])
-    assert without.node_channels() == ["Oz", "C3"]
+    without = GCMAEStudent.from_pretrained(tmp_path, ch_names=["Oz", "Cz"])
+    assert without.node_channels() == ["Oz", "Cz"]
     asked = GCMAEStudent.from_pretrained(tmp_path, electrodes=["Cz"])
     assert asked.node_channels()[0]["ch_name"] == "Cz"
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_cap_that_lacks_one_saved_electrode_is_told_of(free, tmp_path):
+    build(electrodes=LD).save_pretrained(tmp_path)
+    cap = make_chs_info([name for name in HD if name != "Pz"])
+    for i, channel in enumerate(cap):
+        channel["ch_name"] = f"X{i}" if free else channel["ch_name"]
+    with pytest.warns(UserWarning, match=r"\['Pz'\].*all 18 channels") as told:
+        model = GCMAEStudent.from_pretrained(tmp_path, chs_info=cap)
+    assert model.network.n_nodes == 18 and told[0].filename == __file__
+    rest = [name for name in LD if name != "Pz"]
+    assert f"electrodes={rest}" in str(told[0].message)
+    asked = GCMAEStudent.from_pretrained(tmp_path, chs_info=cap, electrodes=rest)
+    assert asked.network.n_nodes == len(rest)
+
+
+# ---------------------------------------------- what braindecode's models accept
+def test_a_model_is_loaded_to_where_it_is_asked_for(trained):
+    model, folder = trained
+    there = GCMAEStudent.from_pretrained(folder, map_location="meta")
+    assert {p.device.type for p in there.parameters()} == {"meta"}
+    here = GCMAEStudent.from_pretrained(folder, map_location=torch.device("cpu"))
+    assert same_weights(model, here) and not here.training
+
+
+@pytest.mark.parametrize("change", [{"depth": 2}, {"second_moments": False}])
+def test_a_strict_loader_refuses_what_others_are_warned_of(trained, change):
+    model, folder = trained
+    same = GCMAEStudent.from_pretrained(folder, strict=True)
+    assert same_weights(model, same)
+    name = next(iter(change))
+    head = {"n_outputs": None} if name == "second_moments" else {}
+    with pytest.warns(UserWarning, match="matched; keep|no place"):
+        GCMAEStudent.from_pretrained(folder, **change, **head)
+    with pytest.raises(CheckpointError, match="matched; keep|no place"):
+        GCMAEStudent.from_pretrained(folder, **change, **head, strict=True)
 
 
 # -------------------------------------------------------- another head or rate

@@ -1,12 +1,14 @@
 """What models are built from and fed with: numpy's numbers, double precision, signs."""
 
+from collections import deque
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from braindecode_gcmae import GCMAEStudent, GCMAETeacher
-from tests.tiny import FEW, NAMES, windows
+from tests.tiny import FEW, NAMES, info, pretrainer, windows
 
 X = torch.as_tensor(windows(5))
 SIGNAL = {"n_outputs": 2, "n_times": X.shape[2], "sfreq": 128}
@@ -42,6 +44,60 @@ def test_a_saved_model_has_the_arguments_that_numpy_gave_it(name, tmp_path):
     loaded = GCMAEStudent.from_pretrained(tmp_path)
     assert loaded.get_config() == model.get_config()
     assert torch.equal(loaded(X), model(X))
+
+
+ORDERED = {
+    "keys": lambda names: dict.fromkeys(names).keys(),
+    "values": lambda names: dict(enumerate(names)).values(),
+    "tuple": tuple,
+    "deque": deque,
+}
+UNORDERED = {
+    "set": set,
+    "frozenset": frozenset,
+    "generator": lambda names: (name for name in names),
+    "iterator": iter,
+}
+
+
+@pytest.mark.parametrize("kind", ORDERED)
+@pytest.mark.parametrize("argument", ["electrodes", "ch_names"])
+def test_names_in_any_order_preserving_kind_are_saved(argument, kind, tmp_path):
+    given = {**SIGNAL, "ch_names": NAMES, "electrodes": FEW}
+    plain = list(given[argument])
+    model = shaken(GCMAEStudent(**{**given, argument: ORDERED[kind](plain)}))
+    assert model.get_config()[argument] == plain
+    model.save_pretrained(tmp_path)
+    assert torch.equal(GCMAEStudent.from_pretrained(tmp_path)(X), model(X))
+    superseded = {"ch_names": NAMES, argument: ORDERED[kind](plain)}
+    again = GCMAEStudent.from_pretrained(tmp_path, **superseded)
+    assert torch.equal(again(X), model(X))
+
+
+@pytest.mark.parametrize("kind", UNORDERED)
+@pytest.mark.parametrize("argument", ["electrodes", "ch_names", "chs_info"])
+def test_channels_without_an_order_or_read_once_are_refused(argument, kind, tmp_path):
+    GCMAEStudent(**SIGNAL, ch_names=NAMES).save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=f"{argument} is a"):
+        GCMAEStudent(**{**SIGNAL, "ch_names": NAMES, argument: UNORDERED[kind](FEW)})
+    with pytest.raises(TypeError, match=f"{argument} is a"):
+        GCMAEStudent.from_pretrained(tmp_path, **{argument: UNORDERED[kind](FEW)})
+
+
+def test_a_pretrainers_student_is_saved_with_the_electrodes_of_a_dict(tmp_path):
+    net = pretrainer(electrodes=dict.fromkeys(FEW).keys(), max_epochs=1)
+    net.fit(windows(8), None)
+    net.student_.save_pretrained(tmp_path)
+    assert GCMAEStudent.from_pretrained(tmp_path).get_config()["electrodes"] == FEW
+
+
+@pytest.mark.parametrize("cls", MODELS)
+@pytest.mark.parametrize("given", [info(), info().ch_names, info().ch_names[0]])
+def test_channels_of_another_kind_than_chs_info_are_told_what_to_do(cls, given):
+    for more in ({}, {"n_chans": 6}):
+        with pytest.raises(TypeError, match=r"info\['chs'\].*ch_names="):
+            cls(**SIGNAL, chs_info=given, **more)
+    assert cls(**SIGNAL, chs_info=info()["chs"]).n_chans == 6
 
 
 def test_models_that_differ_in_an_array_are_told_apart():
