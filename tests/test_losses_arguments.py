@@ -275,6 +275,13 @@ def test_autocast_does_not_round_the_correlation_of_the_rows():
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.0)
 
 
+@pytest.mark.parametrize("structure_form", ["correlation", "gram"])
+def test_losses_have_a_value_on_devices_without_autocast(structure_form):
+    x, y = (noise(4, 6, 16, dtype=torch.float32).to("meta") for _ in range(2))
+    loss = reconstruction_loss(x, y, structure_form=structure_form)
+    assert loss.is_meta and loss.shape == ()
+
+
 def test_a_row_as_short_as_the_limit_has_no_direction():
     short, long = torch.zeros(1, 2).double(), torch.ones(1, 2).double()
     short[0, 0] = 1e-12

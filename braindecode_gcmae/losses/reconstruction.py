@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..features.precision import in_full_precision
 from ..graph import row_correlation
 from .rows import (
     check_choice,
@@ -152,5 +153,4 @@ def _gram(rows: Tensor) -> Tensor:
 
 
 def _correlation(rows: Tensor) -> Tensor:
-    with torch.autocast(rows.device.type, enabled=False):
-        return row_correlation(rows)
+    return in_full_precision(row_correlation, rows)

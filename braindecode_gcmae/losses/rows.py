@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ..features.precision import in_full_precision
+
 # Stands for minus infinity in a softmax: finite, so that 0 * it is 0, not NaN.
 LOWEST = -1e30
 
@@ -17,8 +19,11 @@ def products(a: Tensor, b: Tensor) -> Tensor:
 
     Autocast would round it to bfloat16, which a temperature of 0.01 does not bear.
     """
-    with torch.autocast(a.device.type, enabled=False):
-        return full_precision(a) @ full_precision(b).mT
+    return in_full_precision(_products, a, b)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    return full_precision(a) @ full_precision(b).mT
 
 
 def unit_rows(x: Tensor) -> Tensor:
