@@ -146,7 +146,9 @@ class SecondMoments(nn.Module):
         self, freqs: Tensor, n_basis: int, low: float = 8.0, high: float = 30.0
     ):
         super().__init__()
-        first, last = float(freqs[0]), float(freqs[-1])
+        first, last = low, high
+        if not freqs.is_meta:  # there are no numbers on the meta device
+            first, last = float(freqs[0]), float(freqs[-1])
         if low >= last or high <= first:
             low, high = first, last
         self.band = max(low, first), min(high, last)
@@ -176,7 +178,8 @@ class SecondMoments(nn.Module):
         present = data_mask(electrodes)
         rows, total = band_rows(observed, self.amplitude, present)
         power = log_powers(total, observed.shape[3], present)
-        loudness = 0.5 * self.norm(power.unsqueeze(-1)).squeeze(-1)
+        # Statistics are no narrower than float32.
+        loudness = 0.5 * self.norm(power.unsqueeze(-1)).squeeze(-1).to(power.dtype)
         topology = with_diagonal(cosines(rows, total), with_data(loudness, present))
         moments = position_moments(topology, electrodes.basis, present)
         return moments_unit() * moments

@@ -91,6 +91,18 @@ class FeatureNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("square", torch.ones(n_features))
 
+    def _apply(self, fn, recurse=True):
+        """Move the statistics, but never to half precision.
+
+        A count in bfloat16 stops at 256, and a variance is a difference of squares.
+        """
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, value in self._buffers.items():
+            if value.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = before[name].to(value.device)
+        return self
+
     def reset(self) -> None:
         """Forget all windows: the next ones are learned from anew."""
         for value, start in (

@@ -99,7 +99,7 @@ class ElectrodeGraphModel(HubModel):
             n_times=int(self.n_times),
             **arguments,
         )
-        if not isinstance(channels, int):
+        if not (isinstance(channels, int) or self.network.rows.is_meta):
             self._warn_unplaced(channels)
         self.final_layer = self._head()
 
@@ -217,7 +217,7 @@ class ElectrodeGraphModel(HubModel):
     def extra_repr(self) -> str:
         """Digests of weights and arguments: MOABB tells pipelines apart by ``repr``."""
         state = self.state_dict()
-        if any(value.is_meta for value in state.values()):
+        if any(getattr(value, "is_meta", False) for value in state.values()):
             return ""
         weights, config = weights_digest(state), config_digest(self)
         return f"weights={weights[:12]}, config={config[:12]}"

@@ -146,7 +146,11 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     """SHA-256 of names, types, shapes and values of a state dict."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+        value = state[name]
+        if not isinstance(value, Tensor):  # quantised layers keep pairs and types
+            digest.update(f"{name}{value!r}".encode())
+            continue
+        tensor = value.detach().cpu().contiguous()
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

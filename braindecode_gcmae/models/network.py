@@ -255,7 +255,9 @@ class ElectrodeGraphNetwork(nn.Module):
         features = self.features(observed, electrodes)
         if learn:
             self.norm.observe(features, electrodes.present)
-        return with_data(self.norm(features), data_mask(electrodes))
+        # The statistics of a bfloat16 model are in float32.
+        standard = self.norm(features).to(self.positions.dtype)
+        return with_data(standard, data_mask(electrodes))
 
     def encode(
         self, features: Tensor, adjacency: Tensor, electrodes: Electrodes

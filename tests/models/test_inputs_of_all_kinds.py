@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from braindecode_gcmae import GCMAEStudent, GCMAETeacher
-from tests.tiny import FEW, NAMES, info, pretrainer, windows
+from tests.tiny import FEW, NAMES, info, pretrainer, student, windows
 
 X = torch.as_tensor(windows(5))
 SIGNAL = {"n_outputs": 2, "n_times": X.shape[2], "sfreq": 128}
@@ -137,3 +137,51 @@ def test_float16_cannot_hold_powers_and_is_refused_before_it_gives_nan(cls):
 def test_a_window_and_its_negative_get_the_same_answer(cls):
     model = shaken(cls(**SIGNAL, ch_names=NAMES))
     assert torch.equal(model(X), model(-X))
+
+
+def learnt(dtype):
+    """A model that has seen 900 windows."""
+    model = student().to(dtype).train()
+    for seed in range(3):
+        model(torch.as_tensor(windows(300, seed=seed)))
+    return model
+
+
+def test_statistics_of_a_bfloat16_model_count_every_window():
+    half, single = learnt(torch.bfloat16), learnt(torch.float32)
+    for name, value in single.network.norm.named_buffers():
+        found = half.network.norm.get_buffer(name)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, value, rtol=1e-2, atol=1e-2)
+    assert half.network.norm.windows == 900
+    assert half.eval()(X).dtype == torch.bfloat16
+
+
+def test_statistics_go_where_a_model_goes_and_are_widened_with_it():
+    model = learnt(torch.float32)
+    learned = model.network.norm.square.clone()
+    assert torch.equal(model.bfloat16().network.norm.square, learned)
+    assert torch.equal(model.float().network.norm.square, learned)
+    assert model.double().network.norm.square.dtype == torch.float64
+    assert model.to("meta").network.norm.square.is_meta
+
+
+@pytest.mark.parametrize("cls", MODELS)
+@pytest.mark.parametrize("paper", [False, True])
+def test_a_model_of_shapes_alone_can_be_built(cls, paper):
+    parts = cls.paper_arguments() if paper else {}
+    with torch.device("meta"):
+        model = cls(**SIGNAL, ch_names=NAMES, **parts)
+    there = cls(**SIGNAL, ch_names=NAMES, **parts)
+    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (model, there)]
+    assert shapes[0] == shapes[1] and next(model.parameters()).is_meta
+    assert model.train()(X.to("meta")).shape == (len(X), 2)
+
+
+def test_a_quantised_model_has_a_repr_that_tells_its_weights():
+    model = student().eval()
+    quantised = torch.ao.quantization.quantize_dynamic(model)
+    with torch.no_grad():
+        model.network.embed.weight.mul_(2)
+    other = torch.ao.quantization.quantize_dynamic(model)
+    assert "weights=" in repr(quantised) and repr(quantised) != repr(other)
