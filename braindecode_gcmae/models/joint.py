@@ -9,9 +9,9 @@ from ..losses import info_nce, reconstruction_loss
 from ..momentum import KeyQueue
 from .branch import Branch, Draw, Windows
 
-__all__ = ["JointPretraining"]
+__all__ = ["NOBODY", "JointPretraining"]
 
-_NOBODY = 1 << 40  # a window of unknown subject is a subject of its own
+NOBODY = 1 << 40  # a window of unknown subject is a subject of its own
 
 
 class JointPretraining(nn.Module):
@@ -117,7 +117,7 @@ class JointPretraining(nn.Module):
             under DistributedDataParallel those of all its processes.
         """
         # Its own keys of earlier epochs are no negatives of a window, known or not.
-        group = torch.where(group < 0, index + _NOBODY, group)
+        group = torch.where(group < 0, index + NOBODY, group)
         terms, queries, keys = {}, {}, []
         for name, branch in self.branches.items():
             rec, queries[name], own = self._density(

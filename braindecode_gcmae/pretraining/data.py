@@ -31,6 +31,7 @@ __all__ = [
     "are_apart",
     "check_windows",
     "collate_windows",
+    "subject_codes",
     "subject_ids",
     "subject_text",
 ]
@@ -249,17 +250,7 @@ class UnlabelledWindows(Dataset):
             for s in self.sources
         ]
         self.ids = np.concatenate([np.asarray(ids, dtype=object) for ids in known])
-        self.groups = _codes(self.ids)
-
-    def numbered_after(self, others: "UnlabelledWindows") -> "UnlabelledWindows":
-        """The same windows; a subject has the number that it has among ``others``.
-
-        Who is not among them has a number of nobody there. ``others`` stay as they are.
-        """
-        found = copy.copy(self)
-        ids = np.concatenate([others.ids, self.ids])
-        found.groups = _codes(ids)[len(others) :]
-        return found
+        self.groups = subject_codes(self.ids, {})
 
     def one_cap(self):
         """The first recording, if the channels of all are the same electrodes."""
@@ -316,16 +307,19 @@ class UnlabelledWindows(Dataset):
         return item, 0
 
 
-def _codes(ids: np.ndarray) -> np.ndarray:
-    """Subjects as numbers, in order of appearance; None and NaN (unknown) are -1."""
+def subject_codes(ids: np.ndarray, known: dict[str, int]) -> np.ndarray:
+    """Subjects as numbers, in order of appearance; None and NaN (unknown) are -1.
+
+    Those that are ``known`` have their numbers; it takes in the others.
+    """
     unknown = [i is None or i is pd.NA or i != i for i in ids]  # NaN != NaN
-    names = [
-        None if un else subject_text(i) for i, un in zip(ids, unknown, strict=True)
-    ]
-    codes: dict = {None: -1}
-    for name in names:
-        codes.setdefault(name, len(codes) - 1)
-    return np.array([codes[name] for name in names], dtype=np.int64)
+    return np.array(
+        [
+            -1 if un else known.setdefault(subject_text(i), len(known))
+            for i, un in zip(ids, unknown, strict=True)
+        ],
+        dtype=np.int64,
+    )
 
 
 def subject_text(value) -> str:

@@ -21,6 +21,7 @@ from .inputs import (
     signal_of_model,
 )
 from .loss import TERMS, PretrainingLoss
+from .people import People
 from .processes import mean_over_processes, n_processes, process_index
 from .registered import registered
 from .use import PretrainedModels
@@ -226,6 +227,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
                 },
             )
         self.module_ = module
+        self.people_ = People()  # the queue is empty
         return self
 
     def initialize_criterion(self):
@@ -257,17 +259,18 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         windows = self._windows(X, y, groups)
         if not self.warm_start or not self.initialized_:
             self._build_for(windows)
-        return super().partial_fit(self._arranged(windows))
+        return super().partial_fit(self._ready(windows))
 
     def partial_fit(self, X, y=None, classes=None, *, groups=None):
         """Go on pretraining, with the weights, queue and epoch as they are.
 
+        The same id in ``groups`` is the same subject as in earlier calls.
         ``classes`` is there for skorch and scikit-learn, and ignored.
         """
         windows = self._windows(X, y, groups)
         if not self.initialized_:
             self._build_for(windows)
-        return super().partial_fit(self._arranged(windows))
+        return super().partial_fit(self._ready(windows))
 
     def _build_for(self, windows: UnlabelledWindows) -> None:
         """Initialise the models for the signal of these windows, or as they are."""
@@ -279,6 +282,10 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         else:
             self.signal_ = signal_of(windows, self.sfreq, self.chs_info, self.ch_names)
         self.initialize()
+
+    def _ready(self, windows: UnlabelledWindows) -> UnlabelledWindows:
+        """The windows as this net's modules take them, its people among them."""
+        return self.people_.numbered(self._arranged(windows))
 
     def _arranged(self, windows: UnlabelledWindows) -> UnlabelledWindows:
         """The windows in the order of the models' channels, at their rate."""
@@ -319,7 +326,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         train, valid = super().get_split_datasets(X, y, **fit_params)
         split_off = isinstance(valid, Subset) and valid.dataset is X
         if valid is not None and not split_off:
-            valid = self._arranged(UnlabelledWindows(valid)).numbered_after(X)
+            valid = self.people_.compared(self._arranged(UnlabelledWindows(valid)))
         return train, valid
 
     def get_iterator(self, dataset, training=False):
@@ -405,11 +412,18 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         """Where inside the epoch training is, and the terms of its steps so far."""
         names = list(self.terms_[0]) if self.terms_ else []
         terms = {n: torch.stack([t[n] for t in self.terms_]).cpu() for n in names}
-        return {"step": self.position_, "seen": self.seen_, "terms": terms}
+        return {
+            "step": self.position_,
+            "seen": self.seen_,
+            "terms": terms,
+            "people": self.people_.state(),
+        }
 
     def resume_from(self, state: dict) -> None:
         """Go on inside an epoch: the order of the windows is known without a replay."""
         self.position_, self.seen_ = int(state["step"]), int(state["seen"])
+        if "people" in state:  # not in old files
+            self.people_.translate(self.joint_.queue.groups, state["people"])
         device = self.device_of_models()
         columns = {n: v.to(device) for n, v in state["terms"].items()}
         steps = len(next(iter(columns.values()), ()))
