@@ -54,18 +54,28 @@ def _mix(word: Tensor) -> Tensor:
     return _xor_shift(word, 31)
 
 
-def _words(seed: int, epoch: int, index: Tensor, stream: int, size: tuple) -> Tensor:
+def _key(seed: int, epoch: int | Tensor, stream: int) -> int | Tensor:
+    """Hash of what all rows share, in two's complement."""
+    key = _mix_int(int(seed) * _GOLDEN + _GOLDEN)  # numpy's would overflow
+    then = int(stream) * _GOLDEN + _GOLDEN
+    if not isinstance(epoch, Tensor):
+        key = _mix_int(key + int(epoch) * _GOLDEN + _GOLDEN)
+        return _signed(_mix_int(key + then))
+    passed = _mix(epoch * _signed(_GOLDEN) + _signed(key + _GOLDEN))
+    return _mix(passed + _signed(then))
+
+
+def _words(
+    seed: int, epoch: int | Tensor, index: Tensor, stream: int, size: tuple
+) -> Tensor:
     """Return 64 random bits for every element, as int64 of shape (B, *size)."""
     if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
         raise ValueError(
             "index holds one sample number per row: expected an integer tensor of "
             f"shape (B,), got {index.dtype} of shape {tuple(index.shape)}."
         )
-    key = 0
-    for part in (int(seed), int(epoch), int(stream)):  # numpy's would overflow
-        key = _mix_int(key + part * _GOLDEN + _GOLDEN)
     # Each row is a SplitMix64 sequence of its own, started at a hash of its sample.
-    start = _mix(_mix(index.long() * _signed(_GOLDEN)) ^ _signed(key))
+    start = _mix(_mix(index.long() * _signed(_GOLDEN)) ^ _key(seed, epoch, stream))
     # xor: inductor takes products of a plain arange for indices, and refuses those that
     # overflow.
     element = torch.arange(1, prod(size) + 1, device=index.device).bitwise_xor(0)
@@ -74,7 +84,7 @@ def _words(seed: int, epoch: int, index: Tensor, stream: int, size: tuple) -> Te
 
 
 def counter_uniform(
-    seed: int, epoch: int, index: Tensor, stream: int, size: tuple
+    seed: int, epoch: int | Tensor, index: Tensor, stream: int, size: tuple
 ) -> Tensor:
     r"""Draw uniform numbers that depend on the sample, not on the batch.
 
@@ -87,7 +97,8 @@ def counter_uniform(
     Parameters
     ----------
     seed, epoch, stream : int
-        Run, pass over the data, and purpose (one number per kind of draw).
+        Run, pass over the data, and purpose (one number per kind of draw). The epoch
+        may be an int64 tensor, which a compiled program reads anew in every call.
     index : Tensor, shape (B,), integer
         Number of each window in its data set; its device is used.
     size : tuple of int
@@ -112,7 +123,7 @@ def counter_uniform(
 
 
 def counter_normal(
-    seed: int, epoch: int, index: Tensor, stream: int, size: tuple
+    seed: int, epoch: int | Tensor, index: Tensor, stream: int, size: tuple
 ) -> Tensor:
     r"""Draw standard normal numbers that depend on the sample, not on the batch.
 
@@ -125,7 +136,8 @@ def counter_normal(
     Parameters
     ----------
     seed, epoch, stream : int
-        Run, pass over the data, and purpose (one number per kind of draw).
+        Run, pass over the data, and purpose (one number per kind of draw). The epoch
+        may be an int64 tensor, which a compiled program reads anew in every call.
     index : Tensor, shape (B,), integer
         Number of each window in its data set; its device is used.
     size : tuple of int

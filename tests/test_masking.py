@@ -111,6 +111,16 @@ def test_global_random_state_is_neither_read_nor_moved(draw):
     assert not torch.equal(draw(0, 1, torch.arange(3), 0, (4,)), first)
 
 
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("epoch", [0, 7, 2**40, -3, 2**63 - 1, -(2**63)])
+def test_an_epoch_that_is_a_tensor_changes_no_bit(draw, epoch):
+    index = torch.tensor([0, 3, -9, 2**50])
+    for seed, stream in ((0, 0), (-7, 1 << 20), (2**64 - 1, 31)):
+        expected = draw(seed, epoch, index, stream, (3, 2))
+        found = draw(seed, torch.tensor(epoch), index, stream, (3, 2))
+        assert torch.equal(found, expected)
+
+
 def test_draws_for_one_window_may_be_scalars_or_empty():
     index = torch.arange(4)
     assert counter_uniform(0, 0, index, 0, ()).shape == (4,)

@@ -47,10 +47,17 @@ class JointPretraining(nn.Module):
     seed : int
         Of masks and noise.
 
+    Attributes
+    ----------
+    epoch : int
+        Pass over the data, to be set when one begins: masks and noise depend on it.
+
     References
     ----------
     METHOD A.5, D1-D5, D13; Wei et al. (2025), https://arxiv.org/abs/2411.19230
     """
+
+    _pass: Tensor
 
     def __init__(
         self,
@@ -88,7 +95,18 @@ class JointPretraining(nn.Module):
         self.reconstruction = dict(reconstruction or {})
         self.detach_reconstructed = detach_reconstructed
         self.seed = seed
+        self.register_buffer("_pass", torch.tensor(0), persistent=False)
         self.epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """Pass over the data."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self._epoch = int(number)
+        self._pass.fill_(self._epoch)
 
     def forward(
         self,
@@ -185,9 +203,11 @@ class JointPretraining(nn.Module):
     def _draw(self, branch: Branch, windows: Windows, index, view: int) -> Draw:
         """Chance of one view: a function of the window's number, not of the batch."""
         first = 16 * branch.stream + 4 * view
+        # A number would become part of the program: another one for each epoch.
+        epoch = self._pass if _is_recorded(index) else self.epoch
 
         def generate(generator, purpose, size):
-            return generator(self.seed, self.epoch, index, first + purpose, size)
+            return generator(self.seed, epoch, index, first + purpose, size)
 
         return branch.draw(windows, generate)
 
@@ -250,6 +270,13 @@ def _encode(network: nn.Module, graphs: list) -> tuple[Tensor, ...]:
     )
     nodes = network.encode(torch.cat(features), torch.cat(adjacency), joined)
     return nodes.chunk(len(graphs))
+
+
+def _is_recorded(tensor: Tensor) -> bool:
+    """Whether what is done is to be done again later, by a program or a CUDA graph."""
+    if torch.compiler.is_compiling():
+        return True
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _gather(tensor: Tensor) -> Tensor:

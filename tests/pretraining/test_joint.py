@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import joint, student, teacher, windows
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import braindecode_gcmae.models.joint as module_of_joint
@@ -435,6 +436,29 @@ def test_masks_are_fresh_every_epoch_and_with_every_seed():
     assert not torch.equal(first, masks(net, index, x))
     net.seed = 0
     assert torch.equal(first, masks(net, index, x))
+
+
+def test_one_program_serves_all_epochs_with_the_masks_of_each():
+    net, twin, counter = joint(), joint(), CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(twin, backend=counter)
+    programs = []
+    for epoch in range(10):
+        net.epoch = twin.epoch = epoch
+        expected, found = net(*batch()), compiled(*batch())
+        programs.append(counter.frame_count)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
+    assert programs[0] > 0 and len(set(programs)) == 1
+
+
+def test_the_epoch_is_a_number_outside_and_no_part_of_a_checkpoint():
+    net = joint()
+    names = set(net.state_dict())
+    net.epoch = np.int64(3)
+    assert net.epoch == 3 and type(net.epoch) is int
+    assert set(net.state_dict()) == names
+    assert not any("pass" in name or "epoch" in name for name in names)
+    assert copy.deepcopy(net).epoch == 3
 
 
 def test_teacher_and_student_hide_electrodes_independently():
