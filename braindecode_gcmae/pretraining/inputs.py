@@ -16,10 +16,11 @@ from ..features.look import same_rate
 from ..losses import info_nce, reconstruction_loss
 from ..montage import canonical_name, match_electrodes
 from .arranged import channel_names
-from .data import UnlabelledWindows
+from .data import UnlabelledWindows, subject_text
 
 __all__ = [
     "check_pair",
+    "check_seen",
     "check_settings",
     "nodes_to_mask",
     "paper_arguments",
@@ -197,6 +198,61 @@ def check_settings(pretrainer) -> None:
     x = torch.eye(2).unsqueeze(0)
     reconstruction_loss(x, x, **(pretrainer.reconstruction or {}))
     info_nce(x[0], x[0].unsqueeze(1), x[0], temperature=pretrainer.temperature)
+
+
+def check_seen(branches: nn.ModuleDict, windows: UnlabelledWindows) -> None:
+    """Refuse windows in which a model sees nothing: rebuilding nothing has no error.
+
+    Raises
+    ------
+    ValueError
+        If none of the windows has any of the model's electrodes.
+
+    Warns
+    -----
+    UserWarning
+        If some of them have none.
+    """
+    for name, branch in branches.items():
+        # Else it takes rows, or every electrode that is there.
+        if windows.mixed and branch.model.network.selects:
+            _check_seen(name, branch.model, windows)
+
+
+def _check_seen(name: str, model, windows: UnlabelledWindows) -> None:
+    caps: dict[bytes, bool] = {}
+    for source in windows.sources:
+        cap = source.positions.tobytes()
+        if cap not in caps:
+            caps[cap] = _sees_any(model.network, source.positions)
+    blind = [s for s in windows.sources if not caps[s.positions.tobytes()]]
+    if not blind:
+        return
+    n_blind = sum(map(len, blind))
+    electrodes = channel_names(model.input_channels() and model.node_channels())
+    if n_blind == len(windows):
+        raise ValueError(
+            f"no window has any of the {name}'s electrodes {electrodes}: there is "
+            "nothing that it could learn. Name electrodes of the recordings' caps"
+        )
+    people = {subject_text(i) for s in blind if s.ids is not None for i in s.ids}
+    told = f" (subjects {sorted(people)[:5]})" if people else ""
+    warnings.warn(
+        f"{n_blind} of {len(windows)} windows, of {len(blind)} of "
+        f"{len(windows.sources)} recordings{told}, have none of the {name}'s "
+        f"electrodes {electrodes}: it learns nothing from them, and its rec_{name} is "
+        "smaller for it",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+@torch.no_grad()
+def _sees_any(network, positions: np.ndarray) -> bool:
+    """Whether a cap has any of a network's electrodes; asked of the network itself."""
+    where = torch.as_tensor(positions, device=network.positions.device).unsqueeze(0)
+    x = where.new_ones(1, len(positions), network.shortest)
+    return bool(network.locate(x, where)[1].present.any())
 
 
 def nodes_to_mask(windows, model, masked) -> tuple[list[int], np.ndarray]:

@@ -14,6 +14,7 @@ from .arranged import arranged, check_rate
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
 from .inputs import (
     check_pair,
+    check_seen,
     check_settings,
     paper_arguments,
     refuse_ignored,
@@ -255,6 +256,16 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If a model sees none of its electrodes in any window.
+
+        Warns
+        -----
+        UserWarning
+            If some windows have none of a model's electrodes.
         """
         windows = self._windows(X, y, groups)
         if not self.warm_start or not self.initialized_:
@@ -285,7 +296,9 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
 
     def _ready(self, windows: UnlabelledWindows) -> UnlabelledWindows:
         """The windows as this net's modules take them, its people among them."""
-        return self.people_.numbered(self._arranged(windows))
+        windows = self._arranged(windows)
+        check_seen(self.joint_.branches, windows)
+        return self.people_.numbered(windows)
 
     def _arranged(self, windows: UnlabelledWindows) -> UnlabelledWindows:
         """The windows in the order of the models' channels, at their rate."""
@@ -412,12 +425,8 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         """Where inside the epoch training is, and the terms of its steps so far."""
         names = list(self.terms_[0]) if self.terms_ else []
         terms = {n: torch.stack([t[n] for t in self.terms_]).cpu() for n in names}
-        return {
-            "step": self.position_,
-            "seen": self.seen_,
-            "terms": terms,
-            "people": self.people_.state(),
-        }
+        place = {"step": self.position_, "seen": self.seen_, "terms": terms}
+        return {**place, "people": self.people_.state()}
 
     def resume_from(self, state: dict) -> None:
         """Go on inside an epoch: the order of the windows is known without a replay."""

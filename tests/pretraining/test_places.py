@@ -1,15 +1,19 @@
 """Channels of free names are where they were measured, whatever they are called."""
 
+import warnings
+
 import mne
 import numpy as np
 import pytest
 from braindecode.datasets import BaseConcatDataset
+from test_data import recording
 
 from braindecode_gcmae.callbacks.checks import check_unlabelled
 from braindecode_gcmae.pretraining import UnlabelledWindows
 from tests.tiny import (
     NAMES,
     SFREQ,
+    info,
     pretrainer,
     quietly,
     student,
@@ -84,3 +88,36 @@ def test_unlabelled_windows_of_a_rounded_rate_are_taken():
     assert len(seen) == 8
     with pytest.raises(ValueError, match="have sfreq 170.6.*expect 171"):
         check_unlabelled(UnlabelledWindows(cut), student(sfreq=171.0))
+
+
+# --------------------------------------------------- caps without the electrodes
+def other_caps(*caps):
+    return UnlabelledWindows([recording(f"p{i}", cap) for i, cap in enumerate(caps)])
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+def test_a_student_that_would_see_nothing_is_refused_before_training(go_on):
+    net = pretrainer(chs_info=info()["chs"])
+    if go_on:
+        net.fit(windows(), groups=np.repeat([0, 1], 8))
+    blind = other_caps(["O1", "Oz", "O2", "Pz"], ["O1", "O2", "F3"])
+    with pytest.raises(ValueError, match="no window has any of the student's.*'C3'"):
+        (net.partial_fit if go_on else net.fit)(blind)
+    assert len(net.history) == (2 if go_on else 0)
+
+
+def test_windows_in_which_the_student_sees_nothing_are_counted():
+    some = other_caps(["O1", "Oz", "O2", "Pz"], ["C3", "O1", "O2"])
+    given = {"chs_info": info()["chs"], "iterator_train__drop_last": False}
+    told = r"4 of 8 windows, of 1 of 2 recordings \(subjects \['p0'\]\).*student's"
+    with pytest.warns(UserWarning, match=told):
+        pretrainer(**given, max_epochs=1).fit(some)
+
+
+def test_windows_that_have_some_of_the_electrodes_warn_of_nothing():
+    some = other_caps(["C4", "Oz", "O2", "Pz"], ["C3", "O1", "O2"])
+    given = {"chs_info": info()["chs"], "iterator_train__drop_last": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        net = pretrainer(**given, max_epochs=1).fit(some)
+    assert net.history[-1, "rec_student"] > 0
