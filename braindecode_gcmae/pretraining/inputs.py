@@ -14,7 +14,7 @@ from ..features import (
 )
 from ..features.look import same_rate
 from ..losses import info_nce, reconstruction_loss
-from ..montage import canonical_name, match_electrodes
+from ..montage import canonical_name, electrode_positions, match_electrodes
 from .arranged import channel_names
 from .data import UnlabelledWindows, subject_text
 
@@ -72,12 +72,21 @@ def signal_of(windows: UnlabelledWindows, sfreq, chs_info, ch_names) -> dict:
     else:
         signal["n_chans"] = windows.n_chans
     named = signal.get("chs_info", signal.get("ch_names"))
-    if not windows.mixed and named is not None and len(named) != windows.n_chans:
+    by_row = not (windows.mixed or _has_places(windows))
+    if by_row and named is not None and len(named) != windows.n_chans:
         raise ValueError(
             f"the windows have {windows.n_chans} channels, chs_info / ch_names "
             f"name {len(named)}"
         )
     return signal
+
+
+def _has_places(windows: UnlabelledWindows) -> bool:
+    """Whether windows of one cap can be placed on another, as :func:`arranged` does."""
+    channels = windows.channels
+    if channel_names(channels) is None:
+        return False
+    return bool(np.isfinite(electrode_positions(channels)).all(1).any())
 
 
 def signal_of_model(model) -> dict:

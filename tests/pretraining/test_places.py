@@ -5,8 +5,10 @@ import warnings
 import mne
 import numpy as np
 import pytest
+import torch
 from braindecode.datasets import BaseConcatDataset
 from test_data import recording
+from torch.utils.data import Subset
 
 from braindecode_gcmae.callbacks.checks import check_unlabelled
 from braindecode_gcmae.pretraining import UnlabelledWindows
@@ -17,6 +19,7 @@ from tests.tiny import (
     pretrainer,
     quietly,
     student,
+    weights,
     windowed,
     windows,
 )
@@ -88,6 +91,26 @@ def test_unlabelled_windows_of_a_rounded_rate_are_taken():
     assert len(seen) == 8
     with pytest.raises(ValueError, match="have sfreq 170.6.*expect 171"):
         check_unlabelled(UnlabelledWindows(cut), student(sfreq=171.0))
+
+
+# ------------------------------------------------------- a cap of other channels
+def test_recordings_of_one_smaller_cap_are_placed_as_those_of_two_are():
+    cap = ["Pz", "C4", "Cz", "Oz"]
+    given = {"chs_info": info()["chs"], "iterator_train__drop_last": False}
+    alone = quietly(pretrainer(**given).fit, UnlabelledWindows(recording("A", cap)))
+    placed = other_caps(cap, ["Cz", "C3"])
+    placed = UnlabelledWindows(Subset(placed, range(4)))  # its positions go with it
+    placed.mixed = True
+    known = quietly(pretrainer(**given).fit, placed)
+    assert torch.equal(weights(alone.joint_), weights(known.joint_))
+
+
+def test_a_number_of_channels_that_have_no_place_is_refused():
+    array = windows(n_chans=4)
+    nowhere = mne.EpochsArray(1e-6 * array, mne.create_info(FREE[:4], SFREQ, "eeg"))
+    for x in (array, nowhere):
+        with pytest.raises(ValueError, match="have 4 channels, .*name 6"):
+            quietly(pretrainer().fit, x)
 
 
 # --------------------------------------------------- caps without the electrodes
