@@ -9,7 +9,9 @@ import torch
 
 __all__ = [
     "known_numbers",
+    "numpy_state",
     "random_state",
+    "restore_numpy_state",
     "restore_random_state",
     "unmoved_randomness",
 ]
@@ -47,14 +49,13 @@ def known_numbers() -> Iterator[None]:
 
 
 def random_state() -> dict:
-    """States of torch, CUDA, numpy and Python."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    """States of torch, CUDA, MPS, numpy and Python."""
     version, words, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position],
-        "numpy_gauss": [has_gauss, cached],
+        "mps": torch.mps.get_rng_state() if _has_mps() else None,
+        **numpy_state(np.random.get_state()),
         "python": [version, list(words), gauss],
     }
 
@@ -64,8 +65,28 @@ def restore_random_state(state: dict) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, position = state["numpy"]
-    keys = keys.numpy().astype(np.uint32)
-    np.random.set_state((kind, keys, position, *state["numpy_gauss"]))
+    if _has_mps() and state.get("mps") is not None:  # not in old files
+        torch.mps.set_rng_state(state["mps"])
+    restore_numpy_state(np.random, state)
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
+
+
+def numpy_state(state: tuple) -> dict:
+    """What ``get_state`` of numpy gives, as a file can hold it."""
+    kind, keys, position, has_gauss, cached = state
+    return {
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position],
+        "numpy_gauss": [has_gauss, cached],
+    }
+
+
+def restore_numpy_state(generator, state: dict) -> None:
+    """Put it back into a ``RandomState``, or into ``numpy.random`` itself."""
+    kind, keys, position = state["numpy"]
+    keys = keys.numpy().astype(np.uint32)
+    generator.set_state((kind, keys, position, *state["numpy_gauss"]))
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
