@@ -21,6 +21,7 @@ from .files import name_of_writer, remove_left
 from .fingerprint import check_run, fingerprint
 from .hooks import check_all
 from .learnt import learnt, restore_learnt
+from .loose import loose_state, restore_loose, restore_trainable
 from .randomness import random_state, restore_random_state
 
 __all__ = ["ResumableCheckpoint"]
@@ -36,7 +37,7 @@ _PARTS = {
     "callbacks": dict,
     "learnt": dict,
 }
-_NEWER = {"run": dict, "stages": list}  # not in old files
+_NEWER = {"run": dict, "stages": list, "loose": dict}  # not in old files
 
 
 class ResumableCheckpoint(DescribedCallback, Callback):
@@ -45,7 +46,9 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     Put it first in the list of callbacks. When ``fit`` finds ``folder/training.pt`` it
     continues after the last finished epoch (or step) instead of starting anew; on the
     CPU the result is bit for bit that of an uninterrupted run: weights, key encoders
-    and queue, optimiser, schedulers, history and random states are restored. The file
+    and queue, what is frozen, optimiser, schedulers, history and random states are
+    restored, those of the loaders' ``generator`` and ``transforms`` and the scale of
+    half precision among them (workers of a loader have copies of their own). The file
     is replaced atomically and read with ``weights_only=True``. Training that was
     finished is not done again; with a larger ``max_epochs`` it goes on. With several
     processes the first one writes, and any number of them can go on.
@@ -141,6 +144,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self.begin_ = state["random_at_begin"]
         try:
             self._restore_tensors(net, state)
+            self._restore_loose(net, state)
             net.history[:] = json.loads(state["history"])
             for name, callback in _ours(net):
                 callback.resume_from(state["callbacks"].get(name, {}))
@@ -172,6 +176,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             self.split_ = random_state()
         else:
             restore_random_state(self.split_ or self.begin_)
+            # Before the first epoch: what is frozen in that one comes after.
+            restore_trainable(_modules(net), self.state_.get("loose", {}))
         # fit_loop reads max_epochs after this; it is put back at the first epoch.
         left = max(0, net.max_epochs - self.n_found_)
         self.max_epochs_, net.max_epochs = (net.max_epochs, left), left
@@ -192,7 +198,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         """
         if self.replay_ is not None:
             # The loader that has just begun drew a number of its own again.
-            restore_random_state(self.replay_)
+            restore_random_state(self.replay_["random"])
+            restore_loose(net, self.replay_.get("loose", {}))
             self.replay_ = None
             return
         if not (training and self.every_n_steps and hasattr(net, "position_")):
@@ -232,6 +239,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             "module": type(unwrap(net.module_)).__name__,
             "run": self.run_,
             "tensors": _tensors(net),
+            "loose": loose_state(net, _modules(net)),
             "history": json.dumps(rows, default=_plain),
             "partial": None if partial is None else json.dumps(partial, default=_plain),
             "position": {} if partial is None else net.resume_state(),
@@ -286,6 +294,14 @@ class ResumableCheckpoint(DescribedCallback, Callback):
                 f"{self.file} does not fit this net: {error}"
             ) from error
 
+    def _restore_loose(self, net, state: dict) -> None:
+        """Early, so that a damaged file is found before anything is trained."""
+        try:
+            restore_trainable(_modules(net), state.get("loose", {}))
+            restore_loose(net, state.get("loose", {}))
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.file} is damaged: {error}") from error
+
     def _resume(self, net) -> None:
         """Once callbacks have begun: what they overwrote, and the random states."""
         state, self.state_ = self.state_, None
@@ -297,7 +313,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         if state["partial"] is not None:
             net.history[-1] = json.loads(state["partial"])
             net.resume_from(state["position"])
-            self.replay_ = state["random"]
+            self.replay_ = {n: state[n] for n in ("random", "loose") if n in state}
+        restore_loose(net, state.get("loose", {}))
         restore_random_state(state["random"])
 
     def _put_back(self, net) -> None:
