@@ -19,8 +19,8 @@ from .after_all import AfterAll
 from .describe import DescribedCallback
 from .files import name_of_writer, remove_left
 from .fingerprint import check_run, fingerprint
-from .hooks import check_all
-from .learnt import learnt, restore_learnt
+from .hooks import check_all, device_of
+from .learnt import learnt, restore_learnt, unkept
 from .loose import loose_state, restore_loose, restore_trainable
 from .randomness import random_state, restore_random_state
 
@@ -68,7 +68,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
     epochs, another device, other loaders, other initial weights (another seed of torch)
     and skorch's loggers make no other run. Callbacks of your own may train or only
     watch: where they differ, a warning says so. Of other objects of yours the arguments
-    of their ``__init__`` count.
+    of their ``__init__`` count. What your callbacks note under names that end in an
+    underscore is restored, if it is made of numbers, text, arrays and tensors.
 
     Parameters
     ----------
@@ -84,6 +85,12 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         was written by a version that did not note the run: it could be of any.
     ValueError
         If another callback of this package comes before it.
+
+    Warns
+    -----
+    UserWarning
+        If a callback of yours has noted something else under such a name: a run that
+        goes on does not have it.
     """
 
     def __init__(self, folder, every_n_steps=None):
@@ -115,6 +122,7 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         self.state_ = self.replay_ = self.split_ = None
         self.stages_: list[dict] = []  # that are over
         self.n_found_, self.epoch_over_ = 0, False
+        self.told_: set[tuple[str, str]] = set()  # what cannot be kept
         self.folder_ = _absolute(self.folder)
         self.begin_ = random_state()
         others = [(n, c) for n, c in net.callbacks_ if c is not self]
@@ -234,6 +242,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             return
         over = [stage.get("callback") for stage in self.stages_]
         begun = not self.stages_  # else nothing is known of callbacks that follow
+        known = {n: learnt(c) for n, c in net.callbacks_ if begun}
+        self._warn_of_unkept(net, known)
         state = {
             "format": _FORMAT,
             "module": type(unwrap(net.module_)).__name__,
@@ -252,12 +262,28 @@ class ResumableCheckpoint(DescribedCallback, Callback):
                 for name, callback in _ours(net)
                 if begun or name in over
             },
-            "learnt": {n: learnt(c) for n, c in net.callbacks_ if begun},
+            "learnt": known,
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
         own = name_of_writer(self.file)
         replace_file(own, lambda name: torch.save(state, name))
         os.replace(own, self.file)
+
+    def _warn_of_unkept(self, net, known: dict) -> None:
+        """Once a fit, and before anything is lost."""
+        for name, callback in net.callbacks_ if known else ():
+            left = [(name, thing) for thing in unkept(callback, known[name])]
+            new = [thing for _, thing in left if (name, thing) not in self.told_]
+            self.told_.update(left)
+            if new:
+                warnings.warn(
+                    f"{', '.join(new)} of the callback {name!r} is not kept in "
+                    f"{self.file}: a run that goes on begins with another. Numbers, "
+                    "text, arrays, tensors and lists and dicts of them (state_dict) "
+                    "are kept. If nothing depends on it, leave out the last underscore",
+                    UserWarning,
+                    stacklevel=2,
+                )
 
     # -- restoring ---------------------------------------------------------------
     def _read(self, net) -> dict:
@@ -307,7 +333,8 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         state, self.state_ = self.state_, None
         self._restore_tensors(net, state)
         for name, callback in net.callbacks_:
-            restore_learnt(callback, state["learnt"].get(name, {}))
+            learnt_there = state["learnt"].get(name, {})
+            restore_learnt(callback, learnt_there, device_of(net))
         if hasattr(net, "choose_objective"):  # by max_epochs, which was another
             net.choose_objective()
         if state["partial"] is not None:
