@@ -4,15 +4,18 @@ MOABB identifies a pipeline by ``repr(get_params())``, so weights and data have 
 up in it, as hashes.
 """
 
+import dis
 import functools
 import hashlib
 import inspect
 import json
 import os
 import re
+import sysconfig
+from contextvars import ContextVar
 from pathlib import Path
 from reprlib import recursive_repr
-from types import FunctionType, MethodType
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 
 import numpy as np
 import torch
@@ -28,6 +31,11 @@ __all__ = ["DescribedCallback", "describe"]
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_STANDARD = sysconfig.get_path("stdlib")
+_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+_NUMBERS = (type(None), bool, int, float, complex, np.generic)
+_DATA = (*_NUMBERS, str, bytes, Path, np.ndarray, torch.Tensor)
+_WITHIN: ContextVar[frozenset] = ContextVar("within", default=frozenset())
 _OF_ANY_MODULE = set(vars(nn.Module()))
 
 
@@ -43,12 +51,87 @@ def _describe_array(x: np.ndarray) -> str:
 
 
 def _describe_function(function, tell=None) -> str:
-    """Name and hash of the code: every lambda has the same name."""
+    """Name and hash of the code and of what it reads: every lambda has the same name.
+
+    What it calls of one's own is followed; of libraries the name is enough.
+    """
+    name, within = _name_of(function), _WITHIN.get()
+    if id(function) in within:  # it calls itself
+        return name
+    token = _WITHIN.set(within | {id(function)})
+    try:
+        reached = _reached(function)
+        told = "".join(_describe_code(f, tell or describe) for f in reached)
+    finally:
+        _WITHIN.reset(token)
+    return f"{name}[{_digest(told.encode())}]"
+
+
+def _describe_code(function, tell) -> str:
     code = function.__code__
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     told = f"{code.co_code.hex()}{code.co_names}{_describe_constants(code)}"
-    told += (tell or describe)([function.__defaults__, function.__kwdefaults__, cells])
-    return f"{function.__module__}.{function.__qualname__}[{_digest(told.encode())}]"
+    told += tell([function.__defaults__, function.__kwdefaults__, cells])
+    read = [(n, v if _is_data(v) else _name_of(v)) for n, v in _globals_of(function)]
+    return told + tell(read) if read else told
+
+
+def _reached(function) -> list:
+    """The function, and those of one's own that it calls by a global name."""
+    found = {id(function): function}
+    left = [function]
+    while left:
+        for _, value in _globals_of(left.pop()):
+            decorated = getattr(value, "__dict__", {}).get("__wrapped__")
+            for called in (value, decorated):
+                if isinstance(called, FunctionType) and id(called) not in found:
+                    found[id(called)] = called
+                    left += [called]
+    own = (f for f in found.values() if f is function or not _is_of_a_library(f))
+    return list(own)
+
+
+def _globals_of(function) -> list[tuple[str, object]]:
+    """Global variables that a function of one's own reads and does not set."""
+    if _is_of_a_library(function):
+        return []
+    known = function.__globals__
+    read = sorted(n for n in _names_read(function.__code__) if n in known)
+    return [(name, known[name]) for name in read if not name.startswith("__")]
+
+
+def _names_read(code) -> set[str]:
+    steps = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+    read = {name for step, name in steps if step in _READS}
+    inner = [c for c in code.co_consts if hasattr(c, "co_code")]
+    read = read.union(*map(_names_read, inner))
+    return read - {name for step, name in steps if step == "STORE_GLOBAL"}
+
+
+def _is_of_a_library(function) -> bool:
+    """Of Python, of what is installed or of this package."""
+    file = Path(function.__code__.co_filename)
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+    ours = (function.__module__ or "").split(".")[0] == __name__.split(".")[0]
+    frozen = str(file).startswith("<frozen ")
+    return installed or ours or frozen or file.is_relative_to(_STANDARD)
+
+
+def _is_data(value) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_data, value))
+    if isinstance(value, dict):
+        return all(_is_data(part) for pair in value.items() for part in pair)
+    return isinstance(value, _DATA)
+
+
+def _name_of(value) -> str:
+    """Of a function, a class or a module; of anything else its class's."""
+    named = value if hasattr(value, "__name__") else type(value)
+    if isinstance(named, ModuleType):
+        return named.__name__
+    qualified = getattr(named, "__qualname__", named.__name__)
+    return f"{named.__module__}.{qualified}"
 
 
 def _describe_constants(code) -> str:
@@ -127,9 +210,24 @@ def _describe_object(value) -> str:
     """Its ``repr`` and, if that only tells where it is, what it holds."""
     text = repr(value)
     plain = _ADDRESS.sub("", text)
-    if plain == text or not hasattr(value, "__dict__"):
+    held = _held(value)
+    if plain == text or held is None:
         return plain
-    return plain + _describe_attributes(vars(value))
+    return plain + _describe_attributes(held)
+
+
+def _held(value) -> dict | None:
+    """Attributes of an object, those in slots too; None if it cannot have any."""
+    named = [
+        name
+        for cls in type(value).__mro__
+        for name, slot in vars(cls).items()
+        if "__slots__" in vars(cls) and isinstance(slot, MemberDescriptorType)
+    ]
+    if not named and not hasattr(value, "__dict__"):
+        return None
+    filled = {name: getattr(value, name) for name in named if hasattr(value, name)}
+    return {**filled, **getattr(value, "__dict__", {})}
 
 
 def _describe_attributes(held: dict) -> str:
@@ -154,7 +252,8 @@ def describe(value) -> str:
         Modules and fitted nets are described by their weights and settings, unfitted
         nets by their parameters, arrays by their content, functions by their code,
         checkpoint folders by path and weights, data sets by length, description and a
-        few windows, objects without a ``repr`` of their own by their attributes.
+        few windows, objects without a ``repr`` of their own by their attributes. Of a
+        function the global variables that it reads count as well.
     """
     if isinstance(value, nn.Module):
         return _describe_module(value)

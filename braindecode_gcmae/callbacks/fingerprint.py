@@ -26,7 +26,13 @@ from ..models import CheckpointError
 from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
 from ..pretraining.processes import n_processes
-from .describe import _ADDRESS, _checkpoint_digest, _describe_function, describe
+from .describe import (
+    _ADDRESS,
+    _checkpoint_digest,
+    _describe_function,
+    _held,
+    describe,
+)
 from .randomness import known_numbers
 from .sketch import alike, short, tell_values
 
@@ -222,7 +228,8 @@ def _only_tells(callback) -> bool:
 
 def _parameters(thing) -> dict:
     """What a callback or another object was given, not what it has noted since."""
-    given = {k: v for k, v in vars(thing).items() if not k.endswith("_")}
+    held = _held(thing) or {}
+    given = {k: v for k, v in held.items() if not k.endswith("_")}
     if not _is_known(type(thing)):  # others do not mark what they note
         names = inspect.signature(type(thing).__init__).parameters
         given = {k: v for k, v in given.items() if k in names}
@@ -253,7 +260,7 @@ def _tell(value) -> str:
 
 def _tells_an_address(value) -> bool:
     """Whether the ``repr`` of an object only tells where it is."""
-    plain = hasattr(value, "__dict__") and not hasattr(value, "get_params")
+    plain = _held(value) is not None and not hasattr(value, "get_params")
     return plain and bool(_ADDRESS.search(repr(value)))
 
 
