@@ -1,6 +1,7 @@
 """Watching pretraining: does the embedding know the task, and has it collapsed?"""
 
 import math
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def uniformity(keys: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
     ----------
     Wang and Isola (2020), https://arxiv.org/abs/2005.10242
     """
-    distance = torch.nn.functional.pdist(keys).square()
+    distance = torch.nn.functional.pdist(keys.cpu()).square()  # not all GPUs can
     return distance.mul(-scale).exp().mean().log()
 
 
@@ -68,6 +69,13 @@ class CollapseMonitor(DescribedCallback, Callback):
         Epochs between looks.
     n_windows : int
         Windows looked at.
+
+    Raises
+    ------
+    TypeError
+        If the net does not pretrain.
+    ValueError
+        If ``every`` or ``n_windows`` is no whole number from 1 on.
     """
 
     def __init__(self, every=1, n_windows=256):
@@ -75,8 +83,9 @@ class CollapseMonitor(DescribedCallback, Callback):
         self.n_windows = n_windows
 
     def on_train_begin(self, net, **kwargs):
-        """Refuse a net that does not pretrain."""
+        """Refuse a net that does not pretrain, and what counts nothing."""
         _require_pretrainer(self, net)
+        _require_counts(self, "every", "n_windows")
 
     def on_epoch_end(self, net, dataset_train=None, **kwargs):
         """Look at the embeddings and the queue."""
@@ -115,6 +124,13 @@ class ProbeMonitor(DescribedCallback, Callback):
     every : int
         Epochs between looks.
     density : {"student", "teacher"}
+
+    Raises
+    ------
+    TypeError
+        If the net does not pretrain.
+    ValueError
+        If ``every`` is no whole number from 1 on, or the probe is unknown.
 
     References
     ----------
@@ -156,8 +172,9 @@ class ProbeMonitor(DescribedCallback, Callback):
         raise ValueError(f"probe must be 'linear' or 'knn', got {self.probe!r}")
 
     def on_train_begin(self, net, **kwargs):
-        """Refuse a net that does not pretrain."""
+        """Refuse a net that does not pretrain, and what counts nothing."""
         _require_pretrainer(self, net)
+        _require_counts(self, "every")
 
     def on_epoch_end(self, net, **kwargs):
         """Fit the probe and record its balanced accuracy as ``probe_<kind>``."""
@@ -179,3 +196,16 @@ def _require_pretrainer(callback, net) -> None:
             f"{type(callback).__name__} watches a GCMAEPretrainer, this is a "
             f"{type(net).__name__}: hand it over in the arguments of GCMAEPretraining"
         )
+
+
+def _require_counts(callback, *names: str) -> None:
+    for name in names:
+        value = getattr(callback, name)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < 1:
+            brief = isinstance(value, Real | str)
+            told = repr(value) if brief else type(value).__name__
+            raise ValueError(
+                f"{name} of {type(callback).__name__} must be a whole number from 1 "
+                f"on, got {told:.60}"
+            )

@@ -90,6 +90,23 @@ def test_even_keys_are_more_uniform_than_a_cone():
     assert float(uniformity(even)) < float(uniformity(cone)) < 0
 
 
+class Elsewhere(torch.Tensor):
+    """Keys on a device that knows no distances, as those of Apple do not."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        if function is torch.nn.functional.pdist:
+            raise RuntimeError("not implemented for 'MPS'")
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def test_uniformity_needs_nothing_that_only_some_devices_can():
+    keys = torch.nn.functional.normalize(normal(12, 5))
+    assert float(uniformity(keys.as_subclass(Elsewhere))) == float(uniformity(keys))
+
+
 # ---------------------------------------------------------------------------- callbacks
 def monitored(callback, **arguments):
     net = pretrainer(callbacks=[("monitor", callback)], **arguments)
@@ -136,6 +153,29 @@ def test_monitors_look_every_so_many_epochs(every):
     net = monitored(CollapseMonitor(every=every, n_windows=4), max_epochs=4)
     looked = ["embedding_rank" in row for row in net.history]
     assert looked == [(epoch + 1) % every == 0 for epoch in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "name", "told"),
+    [
+        (CollapseMonitor(np.zeros((4, 2))), "every", "ndarray"),
+        (CollapseMonitor(every=0), "every", "0"),
+        (CollapseMonitor(every=True), "every", "True"),
+        (CollapseMonitor(every="2"), "every", "'2'"),
+        (CollapseMonitor(n_windows=2.5), "n_windows", "2.5"),
+        (CollapseMonitor(n_windows=-1), "n_windows", "-1"),
+        (ProbeMonitor(None, None, None, None, every=0), "every", "0"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_a_monitor_that_cannot_count_is_refused_before_a_step(monitor, name, told):
+    net, words = (
+        pretrainer(callbacks=[("monitor", monitor)]),
+        f"{name} of .*, got {told}",
+    )
+    with pytest.raises(ValueError, match=words):
+        net.fit(windows(), groups=SUBJECTS)
+    assert len(net.history) == 0
 
 
 def test_a_queue_without_keys_has_no_uniformity():
