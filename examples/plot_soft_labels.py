@@ -3,7 +3,7 @@ Soft labels of people a teacher has not seen
 ============================================
 
 A student might learn more from how sure its teacher is than from labels alone, if the
-teacher's doubts are real (what was gained by it: :ref:`expect-cross-fit`). Of windows
+teacher's doubts are real (:ref:`what was gained by it <expect-cross-fit>`). Of windows
 that it was trained on a teacher has few. Here is what it says of them, what it says of
 new people, and what teachers say that were each trained without the people they are
 asked about.
