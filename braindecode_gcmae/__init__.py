@@ -29,6 +29,7 @@ _HOME = {
     "StartFrom": "callbacks",
     "CollapseMonitor": "callbacks",
     "ProbeMonitor": "callbacks",
+    "CudaGraph": "callbacks",
     "RecordingAlignment": "alignment",
     "SimulatedEEG": "datasets",
     "match_electrodes": "montage",
@@ -50,6 +51,7 @@ __all__ = ["GCMAEStudent", "GCMAETeacher", *_HOME, "__version__"]
 if TYPE_CHECKING:  # what __getattr__ gives, for editors and type checkers
     from .alignment import RecordingAlignment as RecordingAlignment
     from .callbacks import CollapseMonitor as CollapseMonitor
+    from .callbacks import CudaGraph as CudaGraph
     from .callbacks import GCMAEPretraining as GCMAEPretraining
     from .callbacks import ProbeMonitor as ProbeMonitor
     from .callbacks import ResumableCheckpoint as ResumableCheckpoint

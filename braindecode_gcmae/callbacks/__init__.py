@@ -1,5 +1,6 @@
 """skorch callbacks: pretraining as a stage, distillation as a loss term, watching."""
 
+from .cuda_graph import CudaGraph
 from .distillation import TopologyDistillation
 from .hooks import AuxiliaryLoss
 from .monitors import CollapseMonitor, ProbeMonitor
@@ -10,6 +11,7 @@ from .start import StartFrom
 __all__ = [
     "AuxiliaryLoss",
     "CollapseMonitor",
+    "CudaGraph",
     "GCMAEPretraining",
     "ProbeMonitor",
     "ResumableCheckpoint",

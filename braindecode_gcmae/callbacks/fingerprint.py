@@ -26,6 +26,7 @@ from ..models import CheckpointError
 from ..models.wrapped import unwrap
 from ..pretraining import UnlabelledWindows
 from ..pretraining.processes import n_processes
+from .cuda_graph import CudaGraph
 from .describe import (
     _ADDRESS,
     _checkpoint_digest,
@@ -222,8 +223,9 @@ def _is_known(cls: type) -> bool:
 
 
 def _only_tells(callback) -> bool:
-    """Whether it is one of skorch's loggers."""
-    return any(cls.__module__ == _LOGGERS for cls in type(callback).__mro__)
+    """Whether it is one of skorch's loggers, or changes only how fast a step is."""
+    kinds = type(callback).__mro__
+    return CudaGraph in kinds or any(cls.__module__ == _LOGGERS for cls in kinds)
 
 
 def _parameters(thing) -> dict:

@@ -1,0 +1,199 @@
+"""A training step as one CUDA graph: the GPU does not wait for Python."""
+
+import weakref
+from collections import Counter
+from functools import partial
+
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from .describe import DescribedCallback
+from .hooks import AuxiliaryLoss, check_all, device_of
+
+__all__ = ["CudaGraph"]
+
+_WARM_UP = 2  # steps of each epoch: libraries set themselves up in the first
+
+
+class CudaGraph(DescribedCallback, Callback):
+    """Replays the forward pass, the loss and the backward pass as one CUDA graph.
+
+    The graphs of a few electrodes keep no GPU busy: a step's time is the number of its
+    kernels, each started from Python. Recorded once, all of them are started together.
+    For a :class:`~braindecode_gcmae.GCMAEPretrainer`, also as the ``callbacks`` in the
+    ``arguments`` of a :class:`~braindecode_gcmae.GCMAEPretraining`, and for other
+    skorch nets whose loss depends on the batch alone. The optimiser, what clips or
+    logs gradients, schedules, key encoders and the queue are as without.
+
+    In each epoch, and for each shape of batch, two steps are made as without, the next
+    is recorded, and the others replay it: what changes between epochs counts, what
+    Python code of a module or of a criterion would do from batch to batch does not.
+    A step on which gradients of an earlier one are to be added up is made as without.
+
+    Attributes
+    ----------
+    replayed_ : int
+        Steps of this fit that were replayed.
+
+    Raises
+    ------
+    ValueError
+        If the net is not on a CUDA device, or has callbacks that add to its loss
+        (:class:`~braindecode_gcmae.TopologyDistillation`), which look at each batch.
+    RuntimeError
+        If the step cannot be recorded: in most cases it reads a value back to the host.
+
+    References
+    ----------
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+
+    Examples
+    --------
+    >>> from braindecode_gcmae import CudaGraph, GCMAEPretrainer
+    >>> pretrainer = GCMAEPretrainer(device="cuda", callbacks=[CudaGraph()])
+    """
+
+    def initialize(self):
+        """Nothing is recorded yet."""
+        self.replayed_ = 0
+        return self
+
+    def check(self, net, X=None, y=None) -> None:
+        """Refuse a net whose step cannot be recorded."""
+        device = device_of(net)
+        if device.type != "cuda":
+            raise ValueError(
+                "CudaGraph needs a net on a CUDA device, this one is on "
+                f"{device.type!r}: pass device='cuda', or leave the callback out"
+            )
+        if getattr(net, "accelerator", None) is not None:
+            raise ValueError(
+                "CudaGraph does not work with accelerate, which has a step of its own"
+            )
+        adding = [name for name, c in net.callbacks_ if isinstance(c, AuxiliaryLoss)]
+        if adding:
+            raise ValueError(
+                f"CudaGraph cannot replay what the callback {adding[0]!r} adds to the "
+                "loss: it looks at each batch. Leave one of them out"
+            )
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Stand in for the net's step."""
+        _give_back(net)  # an earlier fit may have died
+        check_all(self, net, X, y)
+        self.replayed_ = 0
+        net.train_step_single = _Steps(net, self)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Forget what was recorded: the epoch may be another one's."""
+        net.train_step_single.forget()
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Give the net its own step back, and the memory."""
+        _give_back(net)
+
+
+def _give_back(net) -> None:
+    net.__dict__.pop("train_step_single", None)
+
+
+class _Steps:
+    """In the place of ``net.train_step_single``: recorded steps, by shape of batch."""
+
+    def __init__(self, net, callback: CudaGraph):
+        self.net, self.callback = weakref.ref(net), weakref.ref(callback)
+        self.forget()
+
+    def forget(self) -> None:
+        """Record everything anew."""
+        self.seen: Counter = Counter()
+        self.recorded: dict[str, RecordedStep] = {}
+
+    def __call__(self, batch, **fit_params):
+        net = self.net()
+        step = partial(type(net).train_step_single, net)
+        leaves, structure = tree_flatten((batch, fit_params))
+        parameters = [parameter for _, parameter in net.get_all_learnable_params()]
+        adds_up = any(parameter.grad is not None for parameter in parameters)
+        if adds_up or not all(isinstance(leaf, Tensor) for leaf in leaves):
+            return step(batch, **fit_params)
+        key = f"{structure} {[(leaf.shape, leaf.dtype) for leaf in leaves]}"
+        self.seen[key] += 1
+        if self.seen[key] <= _WARM_UP:
+            return step(batch, **fit_params)
+        if key not in self.recorded:
+
+            def on(inputs):
+                batch, fit_params = tree_unflatten(inputs, structure)
+                return step(batch, **fit_params)
+
+            device = device_of(net)
+            self.recorded[key] = RecordedStep(on, leaves, parameters, device)
+        self.callback().replayed_ += 1
+        return self.recorded[key](leaves)
+
+    # A copy of a net that is taken inside a fit has its own step, from its fit on.
+    def __reduce__(self):
+        return _Copied, ()
+
+
+class _Copied:
+    """What a copy of a net, taken inside a fit, has in the place of its step."""
+
+    def __call__(self, batch, **fit_params):
+        raise RuntimeError(
+            "this net was copied inside a fit with CudaGraph: before a train_step call "
+            "its fit or partial_fit"
+        )
+
+
+class RecordedStep:
+    """A step with fixed places for its batch, its gradients and what it returns.
+
+    Parameters
+    ----------
+    step : callable
+        From a list of tensors to a nested dict of tensors; leaves gradients.
+    inputs : list of Tensor
+        A batch, for the shapes.
+    parameters : list of Parameter
+        Those that may get gradients; they have none now.
+    device : torch.device
+    """
+
+    def __init__(self, step, inputs: list, parameters: list, device: torch.device):
+        self.inputs = [torch.empty_like(leaf, device=device) for leaf in inputs]
+        self._fill(inputs)
+        self._record(step)
+        self.gradients = [(p, p.grad) for p in parameters if p.grad is not None]
+
+    def _record(self, step) -> None:
+        self.graph = torch.cuda.CUDAGraph()
+        stream, first = torch.cuda.current_stream(), None
+        try:
+            with torch.cuda.graph(self.graph):
+                try:
+                    self.outputs = tree_map(Tensor.detach, step(self.inputs))
+                except Exception as error:
+                    first = error
+                    raise
+        except Exception as last:  # that the recording is invalid, and no more
+            torch.cuda.set_stream(stream)
+            why = first or last
+            raise RuntimeError(
+                "CudaGraph cannot record this net's training step, leave the callback "
+                f"out: {why}"
+            ) from why
+
+    def _fill(self, inputs: list) -> None:
+        for place, leaf in zip(self.inputs, inputs, strict=True):
+            place.copy_(leaf, non_blocking=True)
+
+    def __call__(self, inputs: list):
+        self._fill(inputs)
+        self.graph.replay()
+        for parameter, gradient in self.gradients:
+            parameter.grad = gradient
+        return tree_map(Tensor.clone, self.outputs)
