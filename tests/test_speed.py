@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from benchmarks.speed import __main__ as table
-from benchmarks.speed import device, gpu, gpu_rows, kernels, naive, scaling, steps
+from benchmarks.speed import device, fits, gpu, gpu_rows, kernels, naive, scaling, steps
 from benchmarks.speed.gpu_table import markdown
 from benchmarks.speed.measure import interleave, machine, row
 from benchmarks.speed.reference import reference_losses
 from braindecode_gcmae.losses import topology_distillation_loss
-from tests.tiny import FEW, NAMES, joint, student, teacher, windows
+from tests.tiny import FEW, NAMES, joint, small, student, teacher, windows
 
 
 def shaken(module):
@@ -150,13 +150,14 @@ def tiny_pair(monkeypatch):
     def pair(n=None, few=None, **sizes):
         return teacher(), student()
 
-    for module in (gpu_rows, steps):
-        monkeypatch.setattr(module, "pair", pair)
+    for module in (gpu_rows, steps, fits):
+        monkeypatch.setattr(module, "pair", pair, raising=False)
         monkeypatch.setattr(module, "cap", lambda n: NAMES)
         monkeypatch.setattr(
             module, "windows", lambda b, n=None: torch.as_tensor(windows(b))
         )
-    monkeypatch.setattr(gpu_rows, "FEW", FEW)
+    for module in (gpu_rows, fits):
+        monkeypatch.setattr(module, "FEW", FEW)
     for model, made in ((steps.GCMAETeacher, teacher), (steps.GCMAEStudent, student)):
         paper = classmethod(lambda cls, made=made, **_: made())
         monkeypatch.setattr(model, "paper", paper)
@@ -174,7 +175,13 @@ def quick(monkeypatch, tiny_pair):
     monkeypatch.setattr(gpu_rows, "repeated", partial(device.repeated, seconds=0.0))
     monkeypatch.setattr(kernels, "TOPOLOGY", ((4, 1),))
     monkeypatch.setattr(kernels, "CHEBYSHEV", [(5, 3, 1)])
-    few = {"pretraining": [4], "distillation": [4], "student": [1, 2], "equations": [2]}
+    few = {
+        "topology": [2],
+        "pretraining": [4],
+        "distillation": [4],
+        "student": [1, 2],
+        "equations": [2],
+    }
     monkeypatch.setattr(gpu_rows, "BATCHES", few)
 
 
@@ -301,7 +308,7 @@ def test_a_failing_row_says_why_and_the_others_go_on(tmp_path, monkeypatch):
 def test_a_spent_budget_leaves_rows_out(tmp_path, quick):
     s = setting(tmp_path, seconds=0.0)
     result = gpu.measure(s, list(gpu.PARTS))
-    assert len(result["steps"]) == 8 and len(result["ratios"]) == 7
+    assert len(result["steps"]) == 12 and len(result["ratios"]) == 9
     for found in [*result["steps"], *result["ratios"], result["loader"]]:
         assert found["failed"] == gpu.NO_TIME
 
@@ -318,7 +325,9 @@ def test_each_row_is_a_line(tmp_path, quick):
     result = gpu.measure(s, ["eager", "basics", "references", "loader"])
     modes = {(r["step"], r["mode"]) for r in result["steps"] if r["learns"]}
     assert modes == {(kind, mode) for kind in gpu.KINDS for mode in gpu.EAGER}
-    assert not [found for found in result["ratios"] if "failed" in found]
+    failed = [found["name"] for found in result["ratios"] if "failed" in found]
+    graphs = [f"student, batch {batch}, CUDA graphs" for batch in (1, 2)]
+    assert failed == ([] if torch.cuda.is_available() else graphs)
     assert "failed" not in {*result["ceilings"], *result["cpu_and_gpu"]}
     text = markdown(result)
     assert text == (tmp_path / "speed_gpu.md").read_text("utf-8")
@@ -339,6 +348,17 @@ def test_shares_are_of_the_ceilings(quick):
     assert found["windows_per_s"] == pytest.approx(4 / seconds)
     assert found["share_of_matmul"] == pytest.approx(0.5 / seconds)
     assert found["share_of_copy"] == pytest.approx(2 / seconds)
+
+
+def test_a_fit_is_timed_between_the_ends_of_its_later_batches(tiny_pair, monkeypatch):
+    monkeypatch.setattr(fits, "BATCHES", 7)
+    sizes = {**small("teacher"), **small("student"), "queue_size": 8}
+    found = fits.fit_row(6, "fit", 2, "cpu", **sizes)
+    assert found["windows_per_s"] == pytest.approx(2e3 / found["milliseconds"])
+    assert found["learns"] and found["tflops"] is None
+    clock = fits.BatchClock()
+    clock.ends_ = [0.0, 9.0, 9.5, 20.0, 30.0, 31.0, 33.0, 36.0]
+    assert clock.seconds() == 2.0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it works")
@@ -374,7 +394,7 @@ def test_a_part_in_another_process_is_read_back(tmp_path, monkeypatch):
 
 def test_all_references_are_asked():
     names = list(gpu_rows.ratios("cpu"))
-    assert len(names) == len(set(names)) == 2 + 6 + 2 + 2 + 3 + 2
+    assert len(names) == len(set(names)) == 4 + 6 + 2 + 2 + 6 + 2
 
 
 def test_necessary_passes_are_those_of_a_step():

@@ -258,6 +258,30 @@ def capturable(optimizer) -> None:
         state["step"] = state["step"].to(parameter.device)
 
 
+def _warmed_up(run) -> None:
+    """Three runs on a stream beside, as a capture wants it."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+
+
+def replayed(run):
+    """A function of no arguments as one CUDA graph."""
+    _warmed_up(run)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = run()
+
+    def replay():
+        graph.replay()
+        return result
+
+    return replay
+
+
 def captured(run, optimizer):
     """The step as one CUDA graph: fixed shapes, gradients in the graph's memory.
 
@@ -265,12 +289,7 @@ def captured(run, optimizer):
     are made anew in each replay.
     """
     capturable(optimizer)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
+    _warmed_up(run)
     optimizer.zero_grad(set_to_none=True)
     gc.collect()  # of an earlier step's graph nothing may be left
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()

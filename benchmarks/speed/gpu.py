@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from . import fits
 from .device import ceilings, forget_peak, reason, without_folders
 from .gpu_rows import difference, loading, ratios, step_row
 from .gpu_table import markdown
@@ -180,6 +181,16 @@ def counts_of(what: dict, rows: list[dict]) -> dict:
     return {}
 
 
+def whole_fits(s: Setting) -> None:
+    """Steps of ``GCMAEPretrainer.fit``, with what is around them."""
+    for n in s.sizes:
+        for mode in fits.MODES:
+            what = {"step": "pretraining", "electrodes": n, "mode": mode}
+            measure = partial(fits.fit_row, n, mode, s.batch, s.device)
+            s.report.add("steps", s.budget.attempt(what, measure), tuple(what))
+            tidy(s)
+
+
 def references(s: Setting) -> None:
     """Ratios to the named references."""
     for name, function in ratios(s.device).items():
@@ -237,6 +248,7 @@ PARTS = {
     "basics": basics,
     "eager": partial(training_steps, part="eager"),
     "graphs": partial(training_steps, part="graphs"),
+    "fits": whole_fits,
     "references": references,
     "loader": loader,
     "compiled": partial(training_steps, part="compiled"),

@@ -27,9 +27,14 @@ def process_memory(kind: str, n: int) -> float:
 
 
 def topology_row(
-    n: int, goal: int, device="cpu", turns=interleave, memory=process_memory
+    n: int,
+    goal: int,
+    device="cpu",
+    turns=interleave,
+    memory=process_memory,
+    batch: int = 64,
 ) -> dict:
-    problem = distillation_problem(n, device=device)
+    problem = distillation_problem(n, device=device, batch=batch)
     times = turns(
         {
             "ours": lambda: step("ours", problem),
@@ -39,7 +44,7 @@ def topology_row(
     ratio = times["reference"] / times["ours"]
     peak = {kind: round(memory(kind, n), 1) for kind in ("ours", "reference")}
     return row(
-        f"topology distillation loss, forward + backward, n={n}",
+        f"topology distillation loss, forward + backward, n={n}{_more(batch)}",
         "(B, n, n, D) products",
         f">= {goal}x faster",
         f"{ratio:.1f}x, peak memory {peak['ours']:.0f} v. {peak['reference']:.0f} MB",
@@ -47,8 +52,12 @@ def topology_row(
         ratio=ratio,
         milliseconds=milliseconds(times),
         peak_mb=peak,
-        cube_mb=round(64 * n * n * 128 * 4 / 2**20),
+        cube_mb=round(batch * n * n * 128 * 4 / 2**20),
     )
+
+
+def _more(batch: int) -> str:
+    return "" if batch == 64 else f", B={batch:,}"
 
 
 def welch() -> list[dict]:

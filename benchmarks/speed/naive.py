@@ -32,11 +32,11 @@ def pairwise_topology_loss(student, teacher, positive, negative, kept, *, eps=1e
     return (mean_over(positive) / (mean_over(negative) + eps)).mean()
 
 
-def distillation_problem(n: int, seed: int = 0, device="cpu") -> dict:
-    """Nodes of 64 windows, m=128 teacher electrodes, D=64 and 128, and pairs."""
+def distillation_problem(n: int, seed: int = 0, device="cpu", batch: int = 64) -> dict:
+    """Nodes of some windows, m=128 teacher electrodes, D=64 and 128, and pairs."""
     generator = torch.Generator().manual_seed(seed)
-    student = torch.randn(64, n, 64, generator=generator) / 8
-    teacher = torch.randn(64, 128, 128, generator=generator) / 11
+    student = torch.randn(batch, n, 64, generator=generator) / 8
+    teacher = torch.randn(batch, 128, 128, generator=generator) / 11
     linked = torch.rand(n, n, generator=generator) < 0.4
     linked = linked | linked.T
     return {
