@@ -3,6 +3,7 @@
 import statistics
 import time
 
+import numpy as np
 import torch
 from skorch.callbacks import Callback
 
@@ -52,7 +53,7 @@ def fit_row(n: int, mode: str, batch: int, device, **arguments) -> dict:
         callbacks=[clock, *([CudaGraph()] if "CudaGraph" in mode else [])],
         **arguments,
     )
-    x = windows(batch * BATCHES, n).numpy()
+    x = np.tile(windows(batch, n).numpy(), (BATCHES, 1, 1))
     forget_peak(device)
     pretrainer.fit(x, groups=[i % 4 for i in range(len(x))])
     taken = dict(pretrainer.callbacks_)["BatchClock"].seconds()

@@ -1,7 +1,10 @@
 """A training step as one CUDA graph: the GPU does not wait for Python."""
 
+import gc
 import weakref
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -104,6 +107,9 @@ class _Steps:
 
     def __init__(self, net, callback: CudaGraph):
         self.net, self.callback = weakref.ref(net), weakref.ref(callback)
+        # Gradients are made where they were first made: all steps in one stream.
+        device = device_of(net)
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.forget()
 
     def forget(self) -> None:
@@ -113,26 +119,31 @@ class _Steps:
 
     def __call__(self, batch, **fit_params):
         net = self.net()
-        step = partial(type(net).train_step_single, net)
+        own = partial(type(net).train_step_single, net)
         leaves, structure = tree_flatten((batch, fit_params))
         parameters = [parameter for _, parameter in net.get_all_learnable_params()]
+
+        def step(inputs: list):
+            batch, fit_params = tree_unflatten(inputs, structure)
+            # Without history, or it would hold on to what is recorded.
+            return _of_tensors(Tensor.detach, own(batch, **fit_params))
+
+        with _within(self.stream):
+            if not self._is_to_replay(leaves, structure, parameters):
+                return step(leaves)
+            key = _key(leaves, structure)
+            if key not in self.recorded:
+                place = device_of(net), self.stream
+                self.recorded[key] = RecordedStep(step, leaves, parameters, *place)
+            self.callback().replayed_ += 1
+            return self.recorded[key](leaves)
+
+    def _is_to_replay(self, leaves: list, structure, parameters: list) -> bool:
         adds_up = any(parameter.grad is not None for parameter in parameters)
         if adds_up or not all(isinstance(leaf, Tensor) for leaf in leaves):
-            return step(batch, **fit_params)
-        key = f"{structure} {[(leaf.shape, leaf.dtype) for leaf in leaves]}"
-        self.seen[key] += 1
-        if self.seen[key] <= _WARM_UP:
-            return step(batch, **fit_params)
-        if key not in self.recorded:
-
-            def on(inputs):
-                batch, fit_params = tree_unflatten(inputs, structure)
-                return step(batch, **fit_params)
-
-            device = device_of(net)
-            self.recorded[key] = RecordedStep(on, leaves, parameters, device)
-        self.callback().replayed_ += 1
-        return self.recorded[key](leaves)
+            return False
+        self.seen[_key(leaves, structure)] += 1
+        return self.seen[_key(leaves, structure)] > _WARM_UP
 
     # A copy of a net that is taken inside a fit has its own step, from its fit on.
     def __reduce__(self):
@@ -149,6 +160,29 @@ class _Copied:
         )
 
 
+def _key(leaves: list, structure) -> str:
+    """Shapes and types of a batch."""
+    return f"{structure} {[(leaf.shape, leaf.dtype) for leaf in leaves]}"
+
+
+def _of_tensors(function, nest):
+    """The function of each tensor in nested dicts and tuples."""
+    return tree_map(lambda x: function(x) if isinstance(x, Tensor) else x, nest)
+
+
+@contextmanager
+def _within(stream) -> Iterator[None]:
+    """Work in a stream, after what was begun before, and before what comes next."""
+    if stream is None:
+        yield
+        return
+    outside = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(outside)
+    with torch.cuda.stream(stream):
+        yield
+    outside.wait_stream(stream)
+
+
 class RecordedStep:
     """A step with fixed places for its batch, its gradients and what it returns.
 
@@ -161,21 +195,23 @@ class RecordedStep:
     parameters : list of Parameter
         Those that may get gradients; they have none now.
     device : torch.device
+    stream : torch.cuda.Stream
+        The one that steps were made in until now.
     """
 
-    def __init__(self, step, inputs: list, parameters: list, device: torch.device):
+    def __init__(self, step, inputs: list, parameters: list, device, stream):
         self.inputs = [torch.empty_like(leaf, device=device) for leaf in inputs]
         self._fill(inputs)
-        self._record(step)
+        self._record(step, stream)
         self.gradients = [(p, p.grad) for p in parameters if p.grad is not None]
 
-    def _record(self, step) -> None:
-        self.graph = torch.cuda.CUDAGraph()
-        stream, first = torch.cuda.current_stream(), None
+    def _record(self, step, stream) -> None:
+        gc.collect()  # of an earlier step's history nothing may be left
+        self.graph, first = torch.cuda.CUDAGraph(), None
         try:
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, stream=stream):
                 try:
-                    self.outputs = tree_map(Tensor.detach, step(self.inputs))
+                    self.outputs = step(self.inputs)
                 except Exception as error:
                     first = error
                     raise
@@ -196,4 +232,4 @@ class RecordedStep:
         self.graph.replay()
         for parameter, gradient in self.gradients:
             parameter.grad = gradient
-        return tree_map(Tensor.clone, self.outputs)
+        return _of_tensors(Tensor.clone, self.outputs)
