@@ -209,7 +209,9 @@ class RecordedStep:
         gc.collect()  # of an earlier step's history nothing may be left
         self.graph, first = torch.cuda.CUDAGraph(), None
         try:
-            with torch.cuda.graph(self.graph, stream=stream):
+            # Threads of loaders may pin their memory meanwhile.
+            mode = "thread_local"
+            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode=mode):
                 try:
                     self.outputs = step(self.inputs)
                 except Exception as error:

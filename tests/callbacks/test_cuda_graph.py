@@ -235,7 +235,7 @@ def test_accelerate_is_refused(monkeypatch):
 
 def test_a_step_that_cannot_be_recorded_says_why(monkeypatch):
     class Refuses:
-        def __init__(self, graph, stream):
+        def __init__(self, graph, stream, capture_error_mode):
             pass
 
         def __enter__(self):
