@@ -308,7 +308,7 @@ def test_a_failing_row_says_why_and_the_others_go_on(tmp_path, monkeypatch):
 def test_a_spent_budget_leaves_rows_out(tmp_path, quick):
     s = setting(tmp_path, seconds=0.0)
     result = gpu.measure(s, list(gpu.PARTS))
-    assert len(result["steps"]) == 12 and len(result["ratios"]) == 9
+    assert len(result["steps"]) == 14 and len(result["ratios"]) == 9
     for found in [*result["steps"], *result["ratios"], result["loader"]]:
         assert found["failed"] == gpu.NO_TIME
 
@@ -350,10 +350,14 @@ def test_shares_are_of_the_ceilings(quick):
     assert found["share_of_copy"] == pytest.approx(2 / seconds)
 
 
-def test_a_fit_is_timed_between_the_ends_of_its_later_batches(tiny_pair, monkeypatch):
+@pytest.mark.parametrize("kind", ["pretraining", "distillation"])
+def test_a_fit_is_timed_between_the_ends_of_its_later_batches(
+    tiny_pair, monkeypatch, kind
+):
     monkeypatch.setattr(fits, "BATCHES", 7)
     sizes = {**small("teacher"), **small("student"), "queue_size": 8}
-    found = fits.fit_row(6, "fit", 2, "cpu", **sizes)
+    sizes = sizes if kind == "pretraining" else {}
+    found = fits.fit_row(kind, 6, "fit", 2, "cpu", **sizes)
     assert found["windows_per_s"] == pytest.approx(2e3 / found["milliseconds"])
     assert found["learns"] and found["tflops"] is None
     clock = fits.BatchClock()

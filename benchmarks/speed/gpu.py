@@ -182,13 +182,11 @@ def counts_of(what: dict, rows: list[dict]) -> dict:
 
 
 def whole_fits(s: Setting) -> None:
-    """Steps of ``GCMAEPretrainer.fit``, with what is around them."""
-    for n in s.sizes:
-        for mode in fits.MODES:
-            what = {"step": "pretraining", "electrodes": n, "mode": mode}
-            measure = partial(fits.fit_row, n, mode, s.batch, s.device)
-            s.report.add("steps", s.budget.attempt(what, measure), tuple(what))
-            tidy(s)
+    """Steps of a net's ``fit``, with what is around them."""
+    for what in fits.names(s.sizes):
+        measure = partial(fits.fit_row, *what.values(), s.batch, s.device)
+        s.report.add("steps", s.budget.attempt(what, measure), tuple(what))
+        tidy(s)
 
 
 def references(s: Setting) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from .describe import DescribedCallback
+from .distillation import TopologyDistillation
 from .hooks import AuxiliaryLoss, check_all, device_of
 
 __all__ = ["CudaGraph"]
@@ -27,8 +28,10 @@ class CudaGraph(DescribedCallback, Callback):
     kernels, each started from Python. Recorded once, all of them are started together.
     For a :class:`~braindecode_gcmae.GCMAEPretrainer`, also as the ``callbacks`` in the
     ``arguments`` of a :class:`~braindecode_gcmae.GCMAEPretraining`, and for other
-    skorch nets whose loss depends on the batch alone. The optimiser, what clips or
-    logs gradients, schedules, key encoders and the queue are as without.
+    skorch nets whose loss depends on the batch alone; distilled ones among them, with
+    a :class:`~braindecode_gcmae.TopologyDistillation` without ``unlabelled`` and
+    ``cross_fit``. The optimiser, what clips or logs gradients, schedules, key encoders
+    and the queue are as without.
 
     In each epoch, and for each shape of batch, two steps are made as without, the next
     is recorded, and the others replay it: what changes between epochs counts, what
@@ -43,8 +46,8 @@ class CudaGraph(DescribedCallback, Callback):
     Raises
     ------
     ValueError
-        If the net is not on a CUDA device, or has callbacks that add to its loss
-        (:class:`~braindecode_gcmae.TopologyDistillation`), which look at each batch.
+        If the net is not on a CUDA device, or has callbacks that add to its loss and
+        look at each batch to do so.
     RuntimeError
         If the step cannot be recorded: in most cases it reads a value back to the host.
 
@@ -75,12 +78,13 @@ class CudaGraph(DescribedCallback, Callback):
             raise ValueError(
                 "CudaGraph does not work with accelerate, which has a step of its own"
             )
-        adding = [name for name, c in net.callbacks_ if isinstance(c, AuxiliaryLoss)]
-        if adding:
-            raise ValueError(
-                f"CudaGraph cannot replay what the callback {adding[0]!r} adds to the "
-                "loss: it looks at each batch. Leave one of them out"
-            )
+        for name, callback in net.callbacks_:
+            if isinstance(callback, AuxiliaryLoss) and not _is_replayable(callback):
+                raise ValueError(
+                    f"CudaGraph cannot replay what the callback {name!r} adds to the "
+                    "loss: it looks at each batch, or at other windows. Leave one of "
+                    "them out"
+                )
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Stand in for the net's step."""
@@ -96,6 +100,12 @@ class CudaGraph(DescribedCallback, Callback):
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Give the net its own step back, and the memory."""
         _give_back(net)
+
+
+def _is_replayable(callback: AuxiliaryLoss) -> bool:
+    """Whether its terms are made of the batch alone, on the device."""
+    ours = type(callback) is TopologyDistillation
+    return ours and callback.unlabelled is None and not callback.cross_fit
 
 
 def _give_back(net) -> None:
@@ -122,21 +132,30 @@ class _Steps:
         own = partial(type(net).train_step_single, net)
         leaves, structure = tree_flatten((batch, fit_params))
         parameters = [parameter for _, parameter in net.get_all_learnable_params()]
+        adding = [c for _, c in net.callbacks_ if isinstance(c, AuxiliaryLoss)]
 
         def step(inputs: list):
             batch, fit_params = tree_unflatten(inputs, structure)
+            found = own(batch, **fit_params)
             # Without history, or it would hold on to what is recorded.
-            return _of_tensors(Tensor.detach, own(batch, **fit_params))
+            return _of_tensors(Tensor.detach, (found, [c.terms_ for c in adding]))
 
         with _within(self.stream):
-            if not self._is_to_replay(leaves, structure, parameters):
-                return step(leaves)
-            key = _key(leaves, structure)
-            if key not in self.recorded:
-                place = device_of(net), self.stream
-                self.recorded[key] = RecordedStep(step, leaves, parameters, *place)
-            self.callback().replayed_ += 1
-            return self.recorded[key](leaves)
+            found, terms = self._run(step, leaves, structure, parameters, net)
+        for callback, values in zip(adding, terms, strict=True):
+            callback.terms_ = values
+        return found
+
+    def _run(self, step, leaves: list, structure, parameters: list, net):
+        """Make the step, or replay it."""
+        if not self._is_to_replay(leaves, structure, parameters):
+            return step(leaves)
+        key = _key(leaves, structure)
+        if key not in self.recorded:
+            place = device_of(net), self.stream
+            self.recorded[key] = RecordedStep(step, leaves, parameters, *place)
+        self.callback().replayed_ += 1
+        return self.recorded[key](leaves)
 
     def _is_to_replay(self, leaves: list, structure, parameters: list) -> bool:
         adds_up = any(parameter.grad is not None for parameter in parameters)

@@ -9,7 +9,7 @@ import torch
 from skorch.callbacks import Callback, GradientNormClipping
 from tiny import classifier, distil, fit, pretrainer, quietly, vector, windows
 from torch import nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves
 
 from braindecode_gcmae import CudaGraph, GCMAEClassifier, ResumableCheckpoint
 from braindecode_gcmae.callbacks import cuda_graph
@@ -34,8 +34,12 @@ class OnTheCpu(cuda_graph.RecordedStep):
     def replay(self):
         for parameter in self.parameters:
             parameter.grad = None
-        outputs = self.step(self.inputs)
-        tree_map(lambda place, value: place.copy_(value), self.outputs, outputs)
+        places, values = (
+            tree_leaves(o) for o in (self.outputs, self.step(self.inputs))
+        )
+        for place, value in zip(places, values, strict=True):
+            if isinstance(place, torch.Tensor):
+                place.copy_(value)
         for parameter, gradient in self.gradients:
             gradient.copy_(parameter.grad)
 
@@ -90,6 +94,33 @@ def test_replayed_classification_is_eager_classification_on_a_gpu():
     replayed = fit(classifier(callbacks=[("graph", CudaGraph())], **given))
     assert dict(replayed.callbacks_)["graph"].replayed_ > 0
     torch.testing.assert_close(vector(eager), vector(replayed), rtol=1e-3, atol=1e-4)
+
+
+def distilled(*callbacks, **arguments):
+    both = [*distil(gtd_weight=1.0, kd_weight=1.0), *callbacks]
+    return fit(classifier(callbacks=both, batch_size=4, max_epochs=3, **arguments))
+
+
+TERMS = ["train_kd", "train_gtd", "train_distil", "train_loss"]
+
+
+def test_a_replayed_distillation_is_an_eager_one(on_the_cpu):
+    eager, replayed = distilled(), distilled(("graph", CudaGraph()))
+    assert replays(replayed) == 3 * (6 - 2)
+    assert torch.equal(vector(eager), vector(replayed))
+    for key in TERMS:
+        assert eager.history[:, key] == replayed.history[:, key]
+
+
+@GPU
+def test_a_replayed_distillation_is_an_eager_one_on_a_gpu():
+    given = {"device": "cuda", "optimizer": torch.optim.SGD, "lr": 1e-2}
+    eager, replayed = distilled(**given), distilled(("graph", CudaGraph()), **given)
+    assert replays(replayed) == 3 * (6 - 2)
+    torch.testing.assert_close(vector(eager), vector(replayed), rtol=1e-3, atol=1e-4)
+    for key in TERMS:
+        there, here = (net.history[:, key] for net in (eager, replayed))
+        np.testing.assert_allclose(here, there, rtol=1e-3)
 
 
 @pytest.mark.parametrize("cls", [None, GCMAEClassifier])
@@ -218,9 +249,10 @@ def on_cuda(monkeypatch):
     monkeypatch.setattr(cuda_graph, "device_of", lambda net: torch.device("cuda"))
 
 
-def test_terms_of_callbacks_are_refused_by_name(monkeypatch):
+@pytest.mark.parametrize("given", [{"unlabelled": windows(4)}, {"cross_fit": 2}])
+def test_terms_of_other_windows_are_refused_by_name(monkeypatch, given):
     on_cuda(monkeypatch)
-    (term,) = distil()
+    (term,) = distil(**given)
     with pytest.raises(ValueError, match="cannot replay what the callback 'distil'"):
         fit(classifier(callbacks=[("graph", CudaGraph()), ("distil", term[1])]))
 
