@@ -15,7 +15,8 @@ from skorch.dataset import ValidSplit
 from tiny import classifier, labelled, pretrainer, quietly, small, windows
 
 from braindecode_gcmae import GCMAEPretraining, GCMAETeacher, TopologyDistillation
-from braindecode_gcmae.callbacks import ResumableCheckpoint, resume
+from braindecode_gcmae.callbacks import ResumableCheckpoint
+from braindecode_gcmae.callbacks.resuming import checkpoint
 
 PATIENCE = 120  # seconds that a tiny run may take on a busy machine
 
@@ -159,7 +160,7 @@ def die_while_writing(moment, nth):
         if moment == "when it is in place" and dies:
             die()
 
-    resume.torch.save, os.replace = save, replace
+    checkpoint.torch.save, os.replace = save, replace
 
 
 @contextmanager

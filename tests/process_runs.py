@@ -11,7 +11,8 @@ from skorch.hf import AccelerateMixin
 from tiny import joint, pretrainer, windows
 
 from braindecode_gcmae import GCMAEPretrainer
-from braindecode_gcmae.callbacks import ResumableCheckpoint, resume
+from braindecode_gcmae.callbacks import ResumableCheckpoint
+from braindecode_gcmae.callbacks.resuming import checkpoint
 from braindecode_gcmae.pretraining import PretrainingLoss
 
 
@@ -38,15 +39,15 @@ def train(folder=None, n=32, stop=None, accelerator=None, every_n_steps=None, **
     callbacks = [("watches", watches)]
     writings = []
     if folder is not None:
-        replace = resume.replace_file
+        replace = checkpoint.replace_file
 
         def counting(path, write):
             writings.append(str(path))
             replace(path, write)
 
-        resume.replace_file = counting
-        checkpoint = ResumableCheckpoint(folder, every_n_steps)
-        callbacks.insert(0, ("resume", checkpoint))
+        checkpoint.replace_file = counting
+        resumable = ResumableCheckpoint(folder, every_n_steps)
+        callbacks.insert(0, ("resume", resumable))
     net = pretrainer(callbacks=callbacks, **given)
     if accelerator is not None:
         arguments = net.get_params(deep=False)
@@ -56,7 +57,7 @@ def train(folder=None, n=32, stop=None, accelerator=None, every_n_steps=None, **
         net.fit(windows(n), groups=np.repeat(np.arange(n // 4), 4))
     finally:
         if folder is not None:
-            resume.replace_file = replace
+            checkpoint.replace_file = replace
     rows = net.history
     terms = [k for k in rows[0] if k.startswith(("rec_", "contrast_"))]
     return {

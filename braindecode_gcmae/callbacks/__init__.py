@@ -4,7 +4,7 @@ from .cuda_graph import CudaGraph
 from .distillation import TopologyDistillation
 from .hooks import AuxiliaryLoss
 from .monitors import CollapseMonitor, ProbeMonitor
-from .resume import ResumableCheckpoint
+from .resuming import ResumableCheckpoint
 from .stage import GCMAEPretraining
 from .start import StartFrom
 

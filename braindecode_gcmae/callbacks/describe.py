@@ -27,9 +27,17 @@ from ..models import CheckpointError
 from ..models.checkpoint import config_digest, read_checkpoint, weights_digest
 from .randomness import known_numbers
 
-__all__ = ["DescribedCallback", "describe"]
+__all__ = [
+    "ADDRESS",
+    "DescribedCallback",
+    "attributes_of",
+    "checkpoint_digest",
+    "describe",
+    "describe_function",
+    "digest",
+]
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _STANDARD = sysconfig.get_path("stdlib")
 _READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
@@ -39,7 +47,8 @@ _WITHIN: ContextVar[frozenset] = ContextVar("within", default=frozenset())
 _OF_ANY_MODULE = set(vars(nn.Module()))
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """Tell bytes apart, in twelve letters."""
     return hashlib.sha1(data).hexdigest()[:12]
 
 
@@ -47,10 +56,10 @@ def _describe_array(x: np.ndarray) -> str:
     # The bytes of an object array are addresses, of another process another.
     plain = repr(x.tolist()).encode() if x.dtype.hasobject else None
     data = np.ascontiguousarray(x).tobytes() if plain is None else plain
-    return f"array{x.shape}{x.dtype}[{_digest(data)}]"
+    return f"array{x.shape}{x.dtype}[{digest(data)}]"
 
 
-def _describe_function(function, tell=None) -> str:
+def describe_function(function, tell=None) -> str:
     """Name and hash of the code and of what it reads: every lambda has the same name.
 
     What it calls of one's own is followed; of libraries the name is enough.
@@ -64,7 +73,7 @@ def _describe_function(function, tell=None) -> str:
         told = "".join(_describe_code(f, tell or describe) for f in reached)
     finally:
         _WITHIN.reset(token)
-    return f"{name}[{_digest(told.encode())}]"
+    return f"{name}[{digest(told.encode())}]"
 
 
 def _describe_code(function, tell) -> str:
@@ -142,14 +151,14 @@ def _describe_constants(code) -> str:
     return f"{plain}{[(c.co_code.hex(), _describe_constants(c)) for c in inner]}"
 
 
-def _checkpoint_digest(path: str | Path) -> str | None:
+def checkpoint_digest(path: str | Path) -> str | None:
     """Weights and configuration of a checkpoint, wherever it lies; None without."""
     try:
         config, state = read_checkpoint(path)
     except CheckpointError:
         return None
     told = json.dumps(config, sort_keys=True)
-    return f"checkpoint[{weights_digest(state)[:12]} {_digest(told.encode())}]"
+    return f"checkpoint[{weights_digest(state)[:12]} {digest(told.encode())}]"
 
 
 def _describe_folder(path: Path) -> str:
@@ -169,7 +178,7 @@ def _describe_dataset(x) -> str:
     told = getattr(x, "description", None)
     text = told.to_json(default_handler=str) if hasattr(told, "to_json") else ""
     text += _describe_windows(x)
-    return f"{type(x).__name__}[{len(x)}][{_digest(text.encode())}]"
+    return f"{type(x).__name__}[{len(x)}][{digest(text.encode())}]"
 
 
 def _describe_windows(x) -> str:
@@ -201,7 +210,7 @@ def _describe_module(module: nn.Module) -> str:
     else:
         held = {k: v for k, v in vars(module).items() if k not in _OF_ANY_MODULE}
         held.update(module.named_children())
-        told += f" {_digest(_describe_attributes(held).encode())}" if held else ""
+        told += f" {digest(_describe_attributes(held).encode())}" if held else ""
     return f"{type(module).__name__}[{told}]"
 
 
@@ -209,14 +218,14 @@ def _describe_module(module: nn.Module) -> str:
 def _describe_object(value) -> str:
     """Its ``repr`` and, if that only tells where it is, what it holds."""
     text = repr(value)
-    plain = _ADDRESS.sub("", text)
-    held = _held(value)
+    plain = ADDRESS.sub("", text)
+    held = attributes_of(value)
     if plain == text or held is None:
         return plain
     return plain + _describe_attributes(held)
 
 
-def _held(value) -> dict | None:
+def attributes_of(value) -> dict | None:
     """Attributes of an object, those in slots too; None if it cannot have any."""
     named = [
         name
@@ -274,7 +283,7 @@ def describe(value) -> str:
     if isinstance(value, functools.partial):
         return f"partial{describe([value.func, value.args, value.keywords])}"
     if isinstance(value, FunctionType):
-        return _describe_function(value)
+        return describe_function(value)
     if isinstance(value, MethodType):
         return f"{describe(value.__self__)}.{value.__name__}"
     if isinstance(value, str | Path):

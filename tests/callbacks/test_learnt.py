@@ -12,7 +12,7 @@ from tiny import classifier, distil, fit, teacher
 from torch.optim.swa_utils import AveragedModel
 
 from braindecode_gcmae.callbacks import ResumableCheckpoint
-from braindecode_gcmae.callbacks.learnt import learnt, restore_learnt
+from braindecode_gcmae.callbacks.resuming.learnt import learnt, restore_learnt
 from braindecode_gcmae.models import CheckpointError
 
 

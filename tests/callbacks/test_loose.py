@@ -11,7 +11,7 @@ from skorch.callbacks import Callback, Freezer, Unfreezer
 from tiny import classifier, fit, pretrainer, quietly, vector, windows
 
 from braindecode_gcmae.callbacks import ResumableCheckpoint
-from braindecode_gcmae.callbacks.loose import loose_state, restore_loose
+from braindecode_gcmae.callbacks.resuming.loose import loose_state, restore_loose
 from braindecode_gcmae.models import CheckpointError
 
 SUBJECTS = np.repeat(np.arange(4), 4)

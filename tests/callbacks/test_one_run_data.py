@@ -27,8 +27,8 @@ from tiny import (
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from braindecode_gcmae import GCMAEClassifier, GCMAEPretraining, TopologyDistillation
-from braindecode_gcmae.callbacks import fingerprint
-from braindecode_gcmae.callbacks.sketch import alike, sketch
+from braindecode_gcmae.callbacks.resuming import fingerprint
+from braindecode_gcmae.callbacks.resuming.sketch import alike, sketch
 from braindecode_gcmae.datasets import unlabelled_windows
 
 

@@ -10,7 +10,8 @@ import torch
 from skorch.callbacks import Callback
 from tiny import classifier, fit, vector
 
-from braindecode_gcmae.callbacks import ResumableCheckpoint, files
+from braindecode_gcmae.callbacks import ResumableCheckpoint
+from braindecode_gcmae.callbacks.resuming import files
 
 
 def net(folder, *more, **given):
@@ -65,7 +66,7 @@ def process(code, *arguments):
 WRITES = """
 import sys
 from pathlib import Path
-from braindecode_gcmae.callbacks.files import name_of_writer
+from braindecode_gcmae.callbacks.resuming.files import name_of_writer
 name = name_of_writer(Path(sys.argv[1]))
 for name in (name, name.with_name(f".{name.name}.0123456789abcdef")):
     name.write_text("half")

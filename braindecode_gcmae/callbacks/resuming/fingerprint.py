@@ -22,22 +22,22 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Subset, TensorDataset
 
-from ..models import CheckpointError
-from ..models.wrapped import unwrap
-from ..pretraining import UnlabelledWindows
-from ..pretraining.processes import n_processes
-from .cuda_graph import CudaGraph
-from .describe import (
-    _ADDRESS,
-    _checkpoint_digest,
-    _describe_function,
-    _held,
+from ...models import CheckpointError
+from ...models.wrapped import unwrap
+from ...pretraining import UnlabelledWindows
+from ...pretraining.processes import n_processes
+from ..cuda_graph import CudaGraph
+from ..describe import (
+    ADDRESS,
+    attributes_of,
+    checkpoint_digest,
     describe,
+    describe_function,
 )
-from .randomness import known_numbers
+from ..randomness import known_numbers
 from .sketch import alike, short, tell_values
 
-__all__ = ["check_run", "fingerprint"]
+__all__ = ["check_run", "fingerprint", "is_known"]
 
 _READ = 16  # windows that are read of a data set on disk
 _WHOLE = 1 << 26  # bytes of an array of which every one is looked at
@@ -100,7 +100,7 @@ def _fingerprint(net, X, y, callbacks: list) -> dict[str, dict[str, str]]:
     foreign: dict[str, str] = {}
     for name, callback in callbacks:
         if not _only_tells(callback):
-            part = run if _is_known(type(callback)) else foreign
+            part = run if is_known(type(callback)) else foreign
             part[f"callbacks__{name}"] = _short(_told(callback))
     return {"run": run, "foreign": foreign}
 
@@ -217,7 +217,7 @@ def _root(thing) -> str:
     return (getattr(thing, "__module__", None) or "").split(".")[0]
 
 
-def _is_known(cls: type) -> bool:
+def is_known(cls: type) -> bool:
     """Whether a class is of a package that marks what is noted, or derived of one."""
     return any(_root(c) in _PACKAGES for c in cls.__mro__ if c is not Callback)
 
@@ -230,9 +230,9 @@ def _only_tells(callback) -> bool:
 
 def _parameters(thing) -> dict:
     """What a callback or another object was given, not what it has noted since."""
-    held = _held(thing) or {}
+    held = attributes_of(thing) or {}
     given = {k: v for k, v in held.items() if not k.endswith("_")}
-    if not _is_known(type(thing)):  # others do not mark what they note
+    if not is_known(type(thing)):  # others do not mark what they note
         names = inspect.signature(type(thing).__init__).parameters
         given = {k: v for k, v in given.items() if k in names}
     return _what(given)
@@ -241,7 +241,7 @@ def _parameters(thing) -> dict:
 # ------------------------------------------------------------------------------- text
 def _told(value) -> str:
     try:
-        return _ADDRESS.sub("", _tell(value))
+        return ADDRESS.sub("", _tell(value))
     except Exception:  # what cannot be told may still be trained on
         return type(value).__qualname__
 
@@ -262,8 +262,8 @@ def _tell(value) -> str:
 
 def _tells_an_address(value) -> bool:
     """Whether the ``repr`` of an object only tells where it is."""
-    plain = _held(value) is not None and not hasattr(value, "get_params")
-    return plain and bool(_ADDRESS.search(repr(value)))
+    plain = attributes_of(value) is not None and not hasattr(value, "get_params")
+    return plain and bool(ADDRESS.search(repr(value)))
 
 
 @recursive_repr()
@@ -278,7 +278,7 @@ def _tell_callback(callback: Callback) -> str:
 def _tell_function(function: FunctionType) -> str:
     if _root(function) in _PACKAGES:  # whose versions differ in their code
         return f"{function.__module__}.{function.__qualname__}"
-    return _describe_function(function, _told)
+    return describe_function(function, _told)
 
 
 def _tell_dict(given: dict) -> str:
@@ -294,7 +294,7 @@ def _tell_path(path: str | Path) -> str:
 
     A folder that is not there yet is the same one when it is.
     """
-    found = _checkpoint_digest(path) if os.path.isdir(path) else None
+    found = checkpoint_digest(path) if os.path.isdir(path) else None
     return found or repr(str(path))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..models import CheckpointError
-from .randomness import numpy_state, restore_numpy_state
+from ...models import CheckpointError
+from ..randomness import numpy_state, restore_numpy_state
 
 __all__ = ["loose_state", "restore_loose", "restore_trainable"]
 

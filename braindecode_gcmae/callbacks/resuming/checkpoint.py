@@ -11,18 +11,18 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
-from ..models import CheckpointError
-from ..models.checkpoint import replace_file
-from ..models.wrapped import unwrap
-from ..pretraining.processes import n_processes, process_index
+from ...models import CheckpointError
+from ...models.checkpoint import replace_file
+from ...models.wrapped import unwrap
+from ...pretraining.processes import n_processes, process_index
+from ..describe import DescribedCallback
+from ..hooks import check_all, device_of
+from ..randomness import random_state, restore_random_state
 from .after_all import AfterAll
-from .describe import DescribedCallback
 from .files import name_of_writer, remove_left
 from .fingerprint import check_run, fingerprint
-from .hooks import check_all, device_of
 from .learnt import learnt, restore_learnt, unkept
 from .loose import loose_state, restore_loose, restore_trainable
-from .randomness import random_state, restore_random_state
 
 __all__ = ["ResumableCheckpoint"]
 

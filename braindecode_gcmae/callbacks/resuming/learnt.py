@@ -8,9 +8,9 @@ import torch
 from skorch.callbacks import EpochScoring, EpochTimer
 from torch import nn
 
-from ..models import CheckpointError
-from .describe import DescribedCallback
-from .fingerprint import _is_known
+from ...models import CheckpointError
+from ..describe import DescribedCallback
+from .fingerprint import is_known
 
 __all__ = ["learnt", "restore_learnt", "unkept"]
 
@@ -105,7 +105,7 @@ def unkept(callback, kept: dict) -> list[str]:
 
     Callbacks of libraries make such things anew, and code is no state.
     """
-    if _is_known(type(callback)):
+    if is_known(type(callback)):
         return []
     left = {n: v for n, v in _learnt(callback).items() if n not in kept}
     return [name for name, value in left.items() if not isinstance(value, _CODE)]

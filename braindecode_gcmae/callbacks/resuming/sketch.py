@@ -9,7 +9,7 @@ import re
 import numpy as np
 import torch
 
-from .describe import _digest, describe
+from ..describe import describe, digest
 
 __all__ = ["alike", "short", "sketch", "tell_values"]
 
@@ -48,7 +48,7 @@ def sketch(x: np.ndarray) -> str:
 def short(text: str) -> str:
     """The digest of a text, and the sketches in it as they are."""
     sketches = "".join(found[0] for found in _SKETCH.finditer(text))
-    return f"#{_digest(_SKETCH.sub('<>', text).encode())}{sketches}"
+    return f"#{digest(_SKETCH.sub('<>', text).encode())}{sketches}"
 
 
 def alike(one: str | None, two: str | None) -> bool:
