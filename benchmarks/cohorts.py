@@ -120,9 +120,9 @@ PLANNED = {
     ),
     "chain": (f"pretrained, soft labels x5 of {max(POOLS)}, 3x epochs",),
 }
-FRESH = PLANNED["longer"][0]  # beside the chain
+FRESH = PLANNED["longer"][0]
 ALONE, NO_POOL = "scratch, 3x epochs", "soft labels x5, no pool, 3x epochs"
-BESIDE = TRUE_LABELS, ALONE, NO_POOL  # shown, not tested
+BESIDE = TRUE_LABELS, ALONE, NO_POOL, FRESH  # shown, not tested where not planned
 
 
 def stages(cohort):
@@ -350,7 +350,8 @@ def table(study, rows):
 
 def compared_with_scratch(study, scores):
     """Names of a study's students that are more than the one from scratch."""
-    return [name for name in (*PLANNED[study], *BESIDE) if name in scores]
+    shown = dict.fromkeys((*PLANNED[study], *BESIDE))
+    return [name for name in shown if name in scores]
 
 
 def tables(rows):
@@ -370,12 +371,19 @@ def remarks(rows):
         for s, of in scores.items()
         for name in PLANNED[s]
     }
+    if "chain" in scores:
+        of, (pretrained,) = scores["chain"], PLANNED["chain"]
+        both = f"{pretrained} v. {FRESH}"
+        gaps[both] = of[pretrained] - of[FRESH]
     p_values = holm([sign_flip_test(gap) for gap in gaps.values()])
     told = (f"{n} {p_text(p)}" for n, p in zip(gaps, p_values, strict=True))
     yield (
         f"p values corrected (Holm) for the {len(gaps)} planned comparisons of all "
         f"studies: {'; '.join(told)}."
     )
+    if "chain" in scores:
+        mean, low, high = (100 * value for value in interval(gaps[both]))
+        yield f"Planned in 'chain': {both} {mean:+.1f} ({low:+.1f} to {high:+.1f})."
     stages, pool = scores["stages"], scores["pool"]
     few, most = PLANNED["pool"][0], PLANNED["pool"][-1]
     contrasts = {
@@ -417,7 +425,7 @@ def figure(rows, path):
             below = np.full(len(gaps), place + 0.25)
             ax.plot(gaps, below, "o", color="0.8", markersize=3)
             arms = [[mean - low], [high - mean]]
-            told = "0.35" if name in (*BESIDE, linear) else colour
+            told = colour if name in PLANNED[study] else "0.35"
             ax.errorbar(mean, place, xerr=arms, fmt="o", color=told, capsize=3)
             labels.append(name)
         ax.axhline(len(labels) - 0.4, color="0.9", linewidth=0.8)  # other cohorts

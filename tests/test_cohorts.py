@@ -102,7 +102,15 @@ def test_studies_are_not_mixed_and_both_are_drawn(tmp_path):
     text = cohorts.tables(rows(3) + of_pool + long)
     assert "for the 8 planned comparisons of all studies" in text
     assert "| soft labels x5 of 160, 3x epochs v. scratch, 3x epochs | +0.0 |" in text
-    cohorts.figure(rows() + of_pool + long, tmp_path / "cohorts.png")
+    gains = {"scratch": 0, cohorts.FRESH: 0.01, cohorts.PLANNED["chain"][0]: 0.03}
+    chain = rows(3, study="chain", gains=gains)
+    text = cohorts.tables(rows(3) + of_pool + long + chain)
+    assert "for the 10 planned comparisons of all studies" in text
+    # Gains are times 1, 2 and 3 in the three cohorts.
+    assert f"Planned in 'chain': {cohorts.PLANNED['chain'][0]} v. " in text
+    assert f"{cohorts.FRESH} +4.0 (-1.0 to +9.0)." in text
+    assert text.count(f"| {cohorts.FRESH} |") == 2  # planned, and beside the chain
+    cohorts.figure(rows() + of_pool + long + chain, tmp_path / "cohorts.png")
     assert (tmp_path / "cohorts.png").stat().st_size > 10_000
 
 
@@ -228,6 +236,36 @@ def test_a_long_study_trains_longer_and_weighs_the_teacher_more(monkeypatch):
     soft = {"kd_weight": 5.0, **none}
     once = [(None, False, 25), (None, False, 75), (soft, False, 75), (soft, True, 75)]
     assert asked == 2 * [*once, ((few.y == -1).sum(), 160, 100)]
+
+
+def test_the_chain_begins_with_weights_that_saw_nobody_of_the_test(monkeypatch):
+    few = simulated(n_people=4, n_pool=2, n_trials=2, seed=1003)
+    asked, seen = [], []
+
+    class Says:
+        def predict(self, X):
+            return np.zeros(len(X), int)
+
+    def pretrain(shown, folder, objective):
+        rows = np.r_[shown.labelled, shown.unlabelled]
+        seen.append((folder, set(shown.study.person[rows])))
+        assert objective == "joint" and shown.settings.pretraining_epochs == 4
+        assert not seen[-1][1] & set(shown.study.person[shown.test])
+
+    def student(shown, teacher, variant, start, folder=None):
+        asked.append((variant.objective, shown.settings.student_epochs, folder))
+        return Says()
+
+    monkeypatch.setattr(cohorts, "simulated", lambda n_pool, seed: few)
+    monkeypatch.setattr(cohorts, "taught", lambda shown: Says())
+    monkeypatch.setattr(cohorts, "student", student)
+    monkeypatch.setattr(cohorts.Demonstration, "pretrain", pretrain)
+    found = list(cohorts.chain(3))
+    ((folder, _),) = seen
+    once = [(None, 25, None), (None, 75, folder), ("joint", 75, folder)]
+    assert asked == 2 * once
+    names = {"scratch", cohorts.FRESH, *cohorts.PLANNED["chain"], *cohorts.OTHERS}
+    assert {row["method"] for row in found} == names
 
 
 def test_students_get_the_pretraining_and_teacher_of_their_own_cohort(monkeypatch):
