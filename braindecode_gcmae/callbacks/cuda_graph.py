@@ -36,7 +36,8 @@ class CudaGraph(DescribedCallback, Callback):
     In each epoch, and for each shape of batch, two steps are made as without, the next
     is recorded, and the others replay it: what changes between epochs counts, what
     Python code of a module or of a criterion would do from batch to batch does not.
-    A step on which gradients of an earlier one are to be added up is made as without.
+    Each shape keeps the memory of a step. A step on which gradients of an earlier one
+    are to be added up is made as without.
 
     Attributes
     ----------
@@ -50,6 +51,7 @@ class CudaGraph(DescribedCallback, Callback):
         look at each batch to do so.
     RuntimeError
         If the step cannot be recorded: in most cases it reads a value back to the host.
+        CUDA's random numbers are of no use after that, in this process.
 
     References
     ----------
@@ -240,8 +242,8 @@ class RecordedStep:
             torch.cuda.set_stream(stream)
             why = first or last
             raise RuntimeError(
-                "CudaGraph cannot record this net's training step, leave the callback "
-                f"out: {why}"
+                "CudaGraph cannot record this net's training step. Begin a new process "
+                f"and leave the callback out: {why}"
             ) from why
 
     def _fill(self, inputs: list) -> None:

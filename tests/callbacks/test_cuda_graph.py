@@ -283,7 +283,7 @@ def test_a_step_that_cannot_be_recorded_says_why(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph", Refuses)
     left = []
     monkeypatch.setattr(torch.cuda, "set_stream", left.append)
-    with pytest.raises(RuntimeError, match="leave the callback out: operation not"):
+    with pytest.raises(RuntimeError, match="and leave the callback out: operation not"):
         cuda_graph.RecordedStep(step, [torch.ones(2)], [], "cpu", "mine")
     assert left == ["mine"]
 
