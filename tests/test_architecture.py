@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,24 @@ def test_a_module_imports_only_what_stands_above_it(path):
 def test_the_import_reader_sees_each_spelling(file, text, expected):
     homes = {"SimulatedEEG": "datasets"}
     assert internal_layers(text, PACKAGE / file, homes) == expected
+
+
+def files_imported(path, files):
+    """Return the files of the package that a file imports, also inside functions."""
+    found = set()
+    for name in imported_names(ast.parse(path.read_text("utf-8")), path):
+        parts = tuple(name.split("."))
+        found |= {files[p] for p in (parts, parts[:-1]) if p in files}
+    # ``from .a import b``, where b is a name of a, is told by the shorter one.
+    return found - {path}
+
+
+def test_no_files_import_each_other_in_a_circle():
+    files = {dotted_path(path): path for path in SOURCES}
+    public_face = files.pop((NAME,))  # imports its names when they are asked for
+    graph = {p: files_imported(p, files) for p in SOURCES if p != public_face}
+    assert sum(map(len, graph.values())) > 300
+    TopologicalSorter(graph).prepare()  # raises a CycleError that names them
 
 
 # ------------------------------------------------------------------ lazy import

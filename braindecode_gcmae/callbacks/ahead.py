@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..models.wrapped import unwrap
 from .checks import OF_CLASSES, check_targets, check_values, is_regression
-from .split import left_after, parts, training_part
+from .split import left_after, parts, told_of_parts, training_part
 
 __all__ = ["check_ahead", "check_batches", "check_teacher_ahead", "is_stock"]
 
@@ -81,8 +81,6 @@ def check_teacher_ahead(teacher, net, X, y, *, without=None) -> None:
         If its training would have nothing to train on, or cannot be split, or its
         criterion's weights fit no model of the student's classes.
     """
-    from .origin import told_of_parts  # made of the stage, which asks here
-
     X, y, rows = left_after(*training_part(net, X, y), without)
     alike = clone(teacher)
     of_criterion = alike.get_params_for("criterion")

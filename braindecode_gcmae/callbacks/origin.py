@@ -1,11 +1,9 @@
 """Where a student's teacher comes from: handed over, loaded, or trained in its fold."""
 
 import contextlib
-import inspect
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 from sklearn.base import clone
 from skorch import NeuralNet
 from torch import nn
@@ -15,12 +13,13 @@ from ..pretraining import GCMAEPretrainer
 from ..pretraining.registered import registered
 from .interrupts import interrupts_reach_out
 from .keeping import keep_teacher, kept_teacher
+from .split import told_of_parts
 from .stage import GCMAEPretraining
 from .start import StartFrom
 from .states import load_model
 from .teachers import refuse_foreign, trained_head
 
-__all__ = ["given_teacher", "planned_teacher", "told_of_parts", "trained_teacher"]
+__all__ = ["given_teacher", "planned_teacher", "trained_teacher"]
 
 _CHANNELS = ("chs_info", "ch_names")
 _LENGTHS = ("n_times", "input_window_seconds")
@@ -179,19 +178,6 @@ def trained_teacher(teacher, net, student, part: tuple):
         teacher.fit(X, y, **told)
     keep_teacher(net, trained_head(unwrap(teacher.module_), "the teacher"))
     return teacher
-
-
-def told_of_parts(teacher, net, rows) -> dict:
-    """Subjects and groups of the windows (rows) that a teacher is trained on.
-
-    Of data sets that a splitter made nobody knows whose they are.
-    """
-    if rows is None:
-        return {}
-    given = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
-    known = inspect.signature(teacher.fit).parameters
-    names = [n for n in ("subjects", "groups") if n in known]
-    return {n: np.asarray(given[n])[rows] for n in names if given.get(n) is not None}
 
 
 def _begin_with(teacher, start: StartFrom) -> None:

@@ -1,6 +1,7 @@
 """What a net will be trained on and validated on, asked before it is."""
 
 import copy
+import inspect
 
 import mne
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "left_after",
     "parts",
     "taken",
+    "told_of_parts",
     "told_people",
     "training_part",
 ]
@@ -48,6 +50,19 @@ def training_part(net, X, y) -> tuple:
     if train is whole:
         return X, y, slice(None)
     return taken(X, rows), None if y is None else np.asarray(y)[rows], rows
+
+
+def told_of_parts(teacher, net, rows) -> dict:
+    """Subjects and groups of the windows (rows) that a teacher is trained on.
+
+    Of data sets that a splitter made nobody knows whose they are.
+    """
+    if rows is None:
+        return {}
+    given = getattr(net, "fit_metadata_", {})  # of a GCMAEClassifier
+    known = inspect.signature(teacher.fit).parameters
+    names = [n for n in ("subjects", "groups") if n in known]
+    return {n: np.asarray(given[n])[rows] for n in names if given.get(n) is not None}
 
 
 def left_after(X, y, rows, without) -> tuple:
