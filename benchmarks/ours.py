@@ -70,7 +70,8 @@ class Recipe:
 def statements(text):
     """Give what a source does: its lines without docstrings, comments and blanks.
 
-    Lines, not syntax trees: those are written otherwise by each version of Python.
+    Nor where it finds other files of its package, so that files may be moved. Lines,
+    not syntax trees: those are written otherwise by each version of Python.
     """
     lines = text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -80,13 +81,17 @@ def statements(text):
     for node in ast.walk(ast.parse(text)):
         body = getattr(node, "body", None)
         first = body[0] if isinstance(body, list) and body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            for row in range(first.lineno, first.end_lineno + 1):
-                lines[row - 1] = ""
+        told = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        moved = isinstance(node, ast.ImportFrom) and node.level
+        for part in (first if told else None, node if moved else None):
+            if part is not None:
+                for row in range(part.lineno, part.end_lineno + 1):
+                    lines[row - 1] = ""
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-_CALLBACKS = ("answers.py", "cross_fit.py", "distillation.py", "hooks.py")
+_OF_DISTILLATION = "answers", "callback", "cross_fit"
+_CALLBACKS = "hooks.py", *(f"distillation/{n}.py" for n in _OF_DISTILLATION)
 
 
 @cache
@@ -100,7 +105,7 @@ def code_digest():
     files = [package / "callbacks" / name for name in _CALLBACKS]
     for part in parts:
         files += [*package.glob(f"{part}.py"), *package.glob(f"{part}/*.py")]
-    texts = [statements(f.read_text()) for f in sorted(files) if f.exists()]
+    texts = sorted(statements(f.read_text()) for f in files)
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .callbacks import GCMAEPretraining
-from .callbacks.ahead import check_batches, is_stock
-from .callbacks.channels import check_channels, has_other_length, warn_of_windows
-from .callbacks.checks import (
+from .callbacks.checks.ahead import check_batches, is_stock
+from .callbacks.checks.channels import check_channels, has_other_length, warn_of_windows
+from .callbacks.checks.inputs import (
     OF_CLASSES,
     check_labels,
     check_seen,

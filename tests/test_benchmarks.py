@@ -559,6 +559,9 @@ def test_changed_code_is_another_cell_and_changed_words_are_not():
     source = 'def f(x):\n    """Say."""\n    return x + 1  # why\n'
     assert statements(source) == statements(source.replace("Say", "Tell"))
     assert statements(source) != statements(source.replace("+ 1", "+ 2"))
+    found, moved = "from .here import x\n", "from ..there import (\n    x,\n)\n"
+    assert statements(found + source) == statements(moved + source)
+    assert statements(source) != statements("import torch\n" + source)
     settings = methods.METHODS["scratch"].describe(cells.Budget())
     assert settings["code"] == code_digest()
     assert "code" not in methods.METHODS["EEGNet"].describe(cells.Budget())

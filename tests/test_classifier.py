@@ -48,7 +48,7 @@ from tiny import (
 )
 from torch.utils.data import Subset
 
-import braindecode_gcmae.callbacks.stage as module_of_stage
+import braindecode_gcmae.callbacks.stages.pretraining as module_of_stage
 from braindecode_gcmae import (
     GCMAEClassifier,
     GCMAEPretraining,

@@ -5,8 +5,7 @@ from .distillation import TopologyDistillation
 from .hooks import AuxiliaryLoss
 from .monitors import CollapseMonitor, ProbeMonitor
 from .resuming import ResumableCheckpoint
-from .stage import GCMAEPretraining
-from .start import StartFrom
+from .stages import GCMAEPretraining, StartFrom
 
 __all__ = [
     "AuxiliaryLoss",

@@ -17,9 +17,9 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from ..models.wrapped import unwrap
-from .ahead import check_batches
-from .channels import refuse_others
-from .checks import refuse_cropped
+from .checks.ahead import check_batches
+from .checks.channels import refuse_others
+from .checks.inputs import refuse_cropped
 from .describe import DescribedCallback
 
 __all__ = ["INPUTS", "AuxiliaryLoss", "check_all", "device_of"]

@@ -219,7 +219,7 @@ def test_a_split_that_is_drawn_ahead_moves_no_bit(splitter, monkeypatch):
         return vector(net), np.random.rand()
 
     ours = trained()
-    path = "braindecode_gcmae.callbacks.stage.check_ahead"
+    path = "braindecode_gcmae.callbacks.stages.pretraining.check_ahead"
     monkeypatch.setattr(path, lambda *given: None)
     theirs = trained()
     assert torch.equal(ours[0], theirs[0]) and ours[1] == theirs[1]

@@ -5,8 +5,8 @@ import torch
 from tiny import SIGNAL, SMALL, classifier, distil, fit, teacher, vector, windows
 
 from braindecode_gcmae import GCMAETeacher
-from braindecode_gcmae.callbacks.answers import TeacherAnswers, mean_graph
-from braindecode_gcmae.callbacks.answers import _digests as digests
+from braindecode_gcmae.callbacks.distillation.answers import TeacherAnswers, mean_graph
+from braindecode_gcmae.callbacks.distillation.answers import _digests as digests
 
 
 def frozen(**arguments):

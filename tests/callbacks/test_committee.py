@@ -27,7 +27,10 @@ from braindecode_gcmae import (
     ResumableCheckpoint,
     TopologyDistillation,
 )
-from braindecode_gcmae.callbacks.answers import TeacherAnswers, committee_logits
+from braindecode_gcmae.callbacks.distillation.answers import (
+    TeacherAnswers,
+    committee_logits,
+)
 
 
 def trained_student(seed):

@@ -37,8 +37,8 @@ from braindecode_gcmae import (
     ResumableCheckpoint,
     TopologyDistillation,
 )
-from braindecode_gcmae.callbacks.answers import committee_logits
-from braindecode_gcmae.callbacks.cross_fit import (
+from braindecode_gcmae.callbacks.distillation.answers import committee_logits
+from braindecode_gcmae.callbacks.distillation.cross_fit import (
     CrossFitted,
     folds_of_people,
     window_keys,

@@ -28,7 +28,7 @@ from braindecode_gcmae import (
     StartFrom,
     TopologyDistillation,
 )
-from braindecode_gcmae.callbacks.states import load_model
+from braindecode_gcmae.callbacks.stages.states import load_model
 from braindecode_gcmae.encoders import ChebyshevEncoder
 from braindecode_gcmae.models import CheckpointError, MeanReadout
 from braindecode_gcmae.models.own import classes_within

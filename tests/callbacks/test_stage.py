@@ -38,7 +38,7 @@ from tiny import (
 )
 from torch.nn.utils import parameters_to_vector
 
-import braindecode_gcmae.callbacks.stage as module_of_stage
+import braindecode_gcmae.callbacks.stages.pretraining as module_of_stage
 from braindecode_gcmae import (
     GCMAEPretrainer,
     GCMAEPretraining,

@@ -10,7 +10,7 @@ from braindecode.datasets import BaseConcatDataset
 from test_data import recording
 from torch.utils.data import Subset
 
-from braindecode_gcmae.callbacks.checks import check_unlabelled
+from braindecode_gcmae.callbacks.checks.inputs import check_unlabelled
 from braindecode_gcmae.pretraining import UnlabelledWindows
 from tests.tiny import (
     NAMES,

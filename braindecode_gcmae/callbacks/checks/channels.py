@@ -9,10 +9,10 @@ from skorch.helper import SliceDataset
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
-from ..features.look import check_scale
-from ..montage.recording import marked_bad, recording_info, recording_rate
-from ..pretraining import UnlabelledWindows
-from ..pretraining.arranged import channel_names, check_rate, for_model
+from ...features.look import check_scale
+from ...montage.recording import marked_bad, recording_info, recording_rate
+from ...pretraining import UnlabelledWindows
+from ...pretraining.arranged import channel_names, check_rate, for_model
 
 __all__ = [
     "check_channels",

@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from ..features.look import same_rate
-from ..models.base import ElectrodeGraphModel
-from ..montage import canonical_name, name_of
-from ..pretraining.inputs import warn_unlike
-from .channels import refuse_sparse
+from ...features.look import same_rate
+from ...models.base import ElectrodeGraphModel
+from ...montage import canonical_name, name_of
+from ...pretraining.inputs import warn_unlike
+from ..checks.channels import refuse_sparse
 
 __all__ = [
     "check_committee",

@@ -15,15 +15,15 @@ from braindecode.augmentation import AugmentedDataLoader
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from ..models.wrapped import unwrap
-from ..pretraining import UnlabelledWindows
-from ..pretraining.data import subject_text
+from ...models.wrapped import unwrap
+from ...pretraining import UnlabelledWindows
+from ...pretraining.data import subject_text
+from ..checks.inputs import is_regression
+from ..checks.split import has_windows, left_after, taken, told_people, training_part
+from ..hooks import device_of
+from ..randomness import unmoved_randomness
 from .answers import TeacherAnswers, inputs_of
-from .checks import is_regression
-from .hooks import device_of
 from .origin import trained_teacher
-from .randomness import unmoved_randomness
-from .split import has_windows, left_after, taken, told_people, training_part
 from .teachers import trained_head
 
 __all__ = ["CrossFitted", "check_cross_fit", "cross_fitted", "folds_of_people"]

@@ -7,19 +7,18 @@ from skorch.utils import to_device
 from torch import nn
 from torch.utils.data import Subset
 
-from ..graph import binarise, topology_pairs
-from ..losses import (
+from ...graph import binarise, topology_pairs
+from ...losses import (
     graph_contrastive_loss,
     local_structure_loss,
     logit_distillation_loss,
     topology_distillation_loss,
 )
-from ..masking import counter_uniform
-from ..models.wrapped import unwrap
-from ..pretraining import collate_windows
-from .ahead import check_ahead, check_teacher_ahead
-from .answers import TeacherAnswers, inputs_of, mean_graph, refuse_unordered
-from .checks import (
+from ...masking import counter_uniform
+from ...models.wrapped import unwrap
+from ...pretraining import collate_windows
+from ..checks.ahead import check_ahead, check_teacher_ahead
+from ..checks.inputs import (
     check_seen,
     check_softmax,
     check_targets,
@@ -29,15 +28,16 @@ from .checks import (
     warn_silent,
     warn_unlinked,
 )
+from ..checks.split import training_part
+from ..hooks import INPUTS, AuxiliaryLoss, device_of
+from ..randomness import unmoved_randomness
+from ..stages.marks import OncePerModule
+from ..stages.pretraining import GCMAEPretraining
+from ..stages.states import model_state, rebuild_model
+from .answers import TeacherAnswers, inputs_of, mean_graph, refuse_unordered
 from .cross_fit import CrossFitted, check_cross_fit, cross_fitted
-from .hooks import INPUTS, AuxiliaryLoss, device_of
-from .marks import OncePerModule
 from .origin import given_teacher, planned_teacher, trained_teacher
 from .pool import unlabelled_pool
-from .randomness import unmoved_randomness
-from .split import training_part
-from .stage import GCMAEPretraining
-from .states import model_state, rebuild_model
 from .teachers import check_committee, check_fit, kept_rows, trained_head
 
 __all__ = ["TopologyDistillation"]

@@ -5,11 +5,11 @@ import warnings
 import mne
 from torch import nn
 
-from ..pretraining import UnlabelledWindows
-from ..pretraining.arranged import for_model
-from ..pretraining.twins import not_compared, without_twins
-from .checks import check_unlabelled
-from .split import has_windows, held_out
+from ...pretraining import UnlabelledWindows
+from ...pretraining.arranged import for_model
+from ...pretraining.twins import not_compared, without_twins
+from ..checks.inputs import check_unlabelled
+from ..checks.split import has_windows, held_out
 
 __all__ = ["unlabelled_pool"]
 

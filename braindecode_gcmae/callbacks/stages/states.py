@@ -5,10 +5,10 @@ from pathlib import Path
 
 from torch import nn
 
-from ..models import CheckpointError, GCMAEStudent, GCMAETeacher
-from ..models.checkpoint import read_checkpoint
-from ..models.hub import locate
-from ..models.own import classes_within, own_parts
+from ...models import CheckpointError, GCMAEStudent, GCMAETeacher
+from ...models.checkpoint import read_checkpoint
+from ...models.hub import locate
+from ...models.own import classes_within, own_parts
 
 __all__ = ["load_model", "model_state", "rebuild_model"]
 

@@ -8,10 +8,10 @@ import torch
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from ..graph import EdgeMean
-from ..models.wrapped import evaluating
-from .hooks import INPUTS, device_of
-from .randomness import unmoved_randomness
+from ...graph import EdgeMean
+from ...models.wrapped import evaluating
+from ..hooks import INPUTS, device_of
+from ..randomness import unmoved_randomness
 
 __all__ = ["TeacherAnswers", "inputs_of", "mean_graph", "refuse_unordered"]
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from skorch.callbacks import Callback
 from torch import nn
 
-from ..models.wrapped import unwrap
+from ...models.wrapped import unwrap
 
 __all__ = ["OncePerModule"]
 

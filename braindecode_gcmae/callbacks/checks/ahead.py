@@ -14,8 +14,8 @@ from skorch.callbacks import LRScheduler
 from skorch.dataset import ValidSplit
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..models.wrapped import unwrap
-from .checks import OF_CLASSES, check_targets, check_values, is_regression
+from ...models.wrapped import unwrap
+from .inputs import OF_CLASSES, check_targets, check_values, is_regression
 from .split import left_after, parts, told_of_parts, training_part
 
 __all__ = ["check_ahead", "check_batches", "check_teacher_ahead", "is_stock"]

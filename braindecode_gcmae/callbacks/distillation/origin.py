@@ -8,15 +8,15 @@ from sklearn.base import clone
 from skorch import NeuralNet
 from torch import nn
 
-from ..models.wrapped import unwrap
-from ..pretraining import GCMAEPretrainer
-from ..pretraining.registered import registered
-from .interrupts import interrupts_reach_out
-from .keeping import keep_teacher, kept_teacher
-from .split import told_of_parts
-from .stage import GCMAEPretraining
-from .start import StartFrom
-from .states import load_model
+from ...models.wrapped import unwrap
+from ...pretraining import GCMAEPretrainer
+from ...pretraining.registered import registered
+from ..checks.split import told_of_parts
+from ..stages.interrupts import interrupts_reach_out
+from ..stages.keeping import keep_teacher, kept_teacher
+from ..stages.pretraining import GCMAEPretraining
+from ..stages.start import StartFrom
+from ..stages.states import load_model
 from .teachers import refuse_foreign, trained_head
 
 __all__ = ["given_teacher", "planned_teacher", "trained_teacher"]

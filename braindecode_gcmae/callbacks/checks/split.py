@@ -10,7 +10,7 @@ from skorch.helper import SliceDataset
 from skorch.utils import multi_indexing
 from torch.utils.data import Dataset, Subset
 
-from .randomness import unmoved_randomness
+from ..randomness import unmoved_randomness
 
 __all__ = [
     "has_windows",

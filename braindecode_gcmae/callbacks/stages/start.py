@@ -6,12 +6,12 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
 
-from ..models.arguments import same_nodes
-from ..models.wrapped import unwrap
-from ..montage import name_of
-from .checks import check_seen
-from .describe import DescribedCallback
-from .hooks import check_all
+from ...models.arguments import same_nodes
+from ...models.wrapped import unwrap
+from ...montage import name_of
+from ..checks.inputs import check_seen
+from ..describe import DescribedCallback
+from ..hooks import check_all
 from .marks import OncePerModule
 from .states import load_model
 

@@ -6,7 +6,7 @@ A pretraining, and each teacher that is trained, tells the net's
 
 from torch import nn
 
-from ..models import CheckpointError
+from ...models import CheckpointError
 from .states import model_state, rebuild_model
 
 __all__ = ["keep_stage", "keep_teacher", "kept_teacher"]

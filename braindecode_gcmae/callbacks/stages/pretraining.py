@@ -8,22 +8,22 @@ import mne
 from skorch.callbacks import Callback
 from skorch.history import History
 
-from ..models import GCMAETeacher
-from ..models.wrapped import unwrap
-from ..pretraining import GCMAEPretrainer, UnlabelledWindows
-from ..pretraining.arranged import for_model
-from ..pretraining.inputs import signal_of_model
-from ..pretraining.twins import without_twins
-from .ahead import check_ahead
-from .channels import refuse_others
-from .checks import refuse_cropped
-from .describe import DescribedCallback
-from .hooks import check_all, device_of
+from ...models import GCMAETeacher
+from ...models.wrapped import unwrap
+from ...pretraining import GCMAEPretrainer, UnlabelledWindows
+from ...pretraining.arranged import for_model
+from ...pretraining.inputs import signal_of_model
+from ...pretraining.twins import without_twins
+from ..checks.ahead import check_ahead
+from ..checks.channels import refuse_others
+from ..checks.inputs import refuse_cropped
+from ..checks.split import told_people
+from ..describe import DescribedCallback
+from ..hooks import check_all, device_of
+from ..randomness import unmoved_randomness
 from .interrupts import interrupts_reach_out
 from .keeping import keep_stage
 from .marks import OncePerModule
-from .randomness import unmoved_randomness
-from .split import told_people
 from .states import model_state, rebuild_model
 
 __all__ = ["GCMAEPretraining"]

@@ -10,13 +10,13 @@ from skorch.helper import SliceDataset
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..features.look import same_rate
-from ..graph import binarise
-from ..losses import logit_distillation_loss, topology_distillation_loss
-from ..models.wrapped import unwrap
-from ..montage.recording import kept_epochs
-from ..pretraining import UnlabelledWindows
-from ..pretraining.arranged import check_rate, for_model
+from ...features.look import same_rate
+from ...graph import binarise
+from ...losses import logit_distillation_loss, topology_distillation_loss
+from ...models.wrapped import unwrap
+from ...montage.recording import kept_epochs
+from ...pretraining import UnlabelledWindows
+from ...pretraining.arranged import check_rate, for_model
 from .channels import check_order, first_item, refuse_others, warn_of_bads
 
 __all__ = [
