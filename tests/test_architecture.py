@@ -252,6 +252,22 @@ def test_importing_the_package_loads_no_costly_library_that_braindecode_does_not
     assert LAZY & set(process.stdout.split()) == set()
 
 
+# ------------------------------------------------------------------------- a map
+def test_the_page_for_contributors_names_what_there_is():
+    text = (ROOT / "docs" / "contributing.rst").read_text("utf-8")
+    named = set(re.findall(r"``([\w/]+(?:/|\.py|\.md))``", text))
+    assert len(named) > 25
+    beside = PACKAGE / "models"  # "student.py or teacher.py"
+    for name in named:
+        assert any((base / name).exists() for base in (PACKAGE, ROOT, beside)), name
+    rooms = [
+        f for f in (PACKAGE / "callbacks").iterdir() if (f / "__init__.py").exists()
+    ]
+    assert {f"callbacks/{room.name}/" for room in rooms} <= named
+    order = re.search(r"from those before it: (.*?)\.\s", text, re.S)[1]
+    assert re.split(r",\s+", order) == ORDER
+
+
 # ----------------------------------------------------------------------- habits
 # The last group is split so that this file does not name a machine's folders.
 FORBIDDEN = {
