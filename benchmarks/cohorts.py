@@ -373,8 +373,8 @@ def remarks(rows):
     }
     if "chain" in scores:
         of, (pretrained,) = scores["chain"], PLANNED["chain"]
-        both = f"{pretrained} v. {FRESH}"
-        gaps[both] = of[pretrained] - of[FRESH]
+        pair = f"{pretrained} v. {FRESH}"
+        gaps[pair] = of[pretrained] - of[FRESH]
     p_values = holm([sign_flip_test(gap) for gap in gaps.values()])
     told = (f"{n} {p_text(p)}" for n, p in zip(gaps, p_values, strict=True))
     yield (
@@ -382,8 +382,8 @@ def remarks(rows):
         f"studies: {'; '.join(told)}."
     )
     if "chain" in scores:
-        mean, low, high = (100 * value for value in interval(gaps[both]))
-        yield f"Planned in 'chain': {both} {mean:+.1f} ({low:+.1f} to {high:+.1f})."
+        mean, low, high = (100 * value for value in interval(gaps[pair]))
+        yield f"Planned in 'chain': {pair} {mean:+.1f} ({low:+.1f} to {high:+.1f})."
     stages, pool = scores["stages"], scores["pool"]
     few, most = PLANNED["pool"][0], PLANNED["pool"][-1]
     contrasts = {
@@ -396,6 +396,9 @@ def remarks(rows):
         linear = OTHERS[1]
         pairs = (soft, ALONE), (soft, NO_POOL), (hard, soft), (soft, linear)
         contrasts |= {f"{one} v. {two}": of[one] - of[two] for one, two in pairs}
+    if {"longer", "chain"} <= scores.keys():
+        both = [scores[s][FRESH] - scores[s]["scratch"] for s in ("longer", "chain")]
+        contrasts[f"{FRESH} v. scratch, in 'longer' and 'chain'"] = np.concatenate(both)
     yield "Not planned, of the same cohorts:"
     rows = [line(("difference", "points", "95 % CI")), line(["---"] * 3)]
     for name, gap in contrasts.items():

@@ -109,6 +109,8 @@ def test_studies_are_not_mixed_and_both_are_drawn(tmp_path):
     # Gains are times 1, 2 and 3 in the three cohorts.
     assert f"Planned in 'chain': {cohorts.PLANNED['chain'][0]} v. " in text
     assert f"{cohorts.FRESH} +4.0 (-1.0 to +9.0)." in text
+    pooled = f"| {cohorts.FRESH} v. scratch, in 'longer' and 'chain' | +1.0 |"
+    assert pooled in text  # 0 in three cohorts; 1, 2 and 3 in the others
     assert text.count(f"| {cohorts.FRESH} |") == 2  # planned, and beside the chain
     cohorts.figure(rows() + of_pool + long + chain, tmp_path / "cohorts.png")
     assert (tmp_path / "cohorts.png").stat().st_size > 10_000
