@@ -99,7 +99,7 @@ COLUMNS = "study cohort n_rows method start person score agreement seconds code"
 FIRST_SEED = 1000  # of the generator: cohort c is drawn from FIRST_SEED + c
 POOLS = 10, 40, 160
 SETTINGS = Settings(pretraining_epochs=12)
-OF_MANY = replace(SETTINGS, pretraining_epochs=4)  # of nine times the windows
+OF_MANY = replace(SETTINGS, pretraining_epochs=4)  # of 8.5 times the windows
 STUDENTS = {
     "scratch": Variant(),
     "pretrained": Variant(objective="joint"),

@@ -104,5 +104,5 @@ def fit_row(kind: str, n: int, mode: str, batch: int, device, **arguments) -> di
         "milliseconds": 1e3 * taken,
         **dict.fromkeys([*nothing, "share_of_copy", "never_waits", "why_it_waits"]),
         "peak_mb": peak_mb(device),
-        "learns": bool(np.isfinite(losses).all()),
+        "learns": bool(np.isfinite(losses).all() and losses[0] != losses[-1]),
     }

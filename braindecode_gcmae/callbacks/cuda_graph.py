@@ -142,29 +142,27 @@ class _Steps:
             # Without history, or it would hold on to what is recorded.
             return _of_tensors(Tensor.detach, (found, [c.terms_ for c in adding]))
 
+        adds_up = any(parameter.grad is not None for parameter in parameters)
+        fixed = not adds_up and all(isinstance(leaf, Tensor) for leaf in leaves)
+        key = _key(leaves, structure) if fixed else None
         with _within(self.stream):
-            found, terms = self._run(step, leaves, structure, parameters, net)
+            if self._is_to_replay(key):
+                if key not in self.recorded:
+                    place = device_of(net), self.stream
+                    self.recorded[key] = RecordedStep(step, leaves, parameters, *place)
+                self.callback().replayed_ += 1
+                step = self.recorded[key]
+            found, terms = step(leaves)
         for callback, values in zip(adding, terms, strict=True):
             callback.terms_ = values
         return found
 
-    def _run(self, step, leaves: list, structure, parameters: list, net):
-        """Make the step, or replay it."""
-        if not self._is_to_replay(leaves, structure, parameters):
-            return step(leaves)
-        key = _key(leaves, structure)
-        if key not in self.recorded:
-            place = device_of(net), self.stream
-            self.recorded[key] = RecordedStep(step, leaves, parameters, *place)
-        self.callback().replayed_ += 1
-        return self.recorded[key](leaves)
-
-    def _is_to_replay(self, leaves: list, structure, parameters: list) -> bool:
-        adds_up = any(parameter.grad is not None for parameter in parameters)
-        if adds_up or not all(isinstance(leaf, Tensor) for leaf in leaves):
+    def _is_to_replay(self, key: str | None) -> bool:
+        """Whether enough batches of this kind were seen; None is no kind."""
+        if key is None:
             return False
-        self.seen[_key(leaves, structure)] += 1
-        return self.seen[_key(leaves, structure)] > _WARM_UP
+        self.seen[key] += 1
+        return self.seen[key] > _WARM_UP
 
     # A copy of a net that is taken inside a fit has its own step, from its fit on.
     def __reduce__(self):
