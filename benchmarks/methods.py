@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -22,6 +22,7 @@ PEER_NETWORKS = {
     "ShallowFBCSPNet": {},
     "EEGConformer": {},
     "CTNet": {},
+    "ATCNet": {},
     "DGCNN": {},
 }
 
@@ -280,7 +281,22 @@ def _registry():
         run = partial(run_ours, recipe=recipe)
         stages = {"pretrains": recipe.pretrains, "teaches": recipe.teaches}
         out.append(Method(recipe.name, run, recipe.settings(), **stages))
-    return {method.name: method for method in out}
+    found = {method.name: method for method in out}
+    for name in (*PEER_NETWORKS, "scratch"):
+        plain = f"{name} unaligned"
+        settings = {**found[name].settings, "aligned": False}
+        run = partial(run_unaligned, method=found[name])
+        found[plain] = replace(found[name], name=plain, run=run, settings=settings)
+    return found
+
+
+def run_unaligned(cell, *, method):
+    """Run a network on recordings as they are: what alignment gives it."""
+    windows = cell.windows
+    if "unaligned" not in windows.memory:
+        task = replace(windows.task, alignment=False)
+        windows.memory["unaligned"] = replace(windows, task=task, memory={}, _views={})
+    return method.run(replace(cell, windows=windows.memory["unaligned"]))
 
 
 def run_ours(cell, *, recipe):
