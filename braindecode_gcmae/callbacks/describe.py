@@ -4,18 +4,16 @@ MOABB identifies a pipeline by ``repr(get_params())``, so weights and data have 
 up in it, as hashes.
 """
 
-import dis
 import functools
 import hashlib
 import inspect
 import json
 import os
 import re
-import sysconfig
 from contextvars import ContextVar
 from pathlib import Path
 from reprlib import recursive_repr
-from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType
 
 import numpy as np
 import torch
@@ -39,10 +37,6 @@ __all__ = [
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_STANDARD = sysconfig.get_path("stdlib")
-_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
-_NUMBERS = (type(None), bool, int, float, complex, np.generic)
-_DATA = (*_NUMBERS, str, bytes, Path, np.ndarray, torch.Tensor)
 _WITHIN: ContextVar[frozenset] = ContextVar("within", default=frozenset())
 _OF_ANY_MODULE = set(vars(nn.Module()))
 
@@ -59,96 +53,33 @@ def _describe_array(x: np.ndarray) -> str:
     return f"array{x.shape}{x.dtype}[{digest(data)}]"
 
 
-def describe_function(function, tell=None) -> str:
-    """Name and hash of the code and of what it reads: every lambda has the same name.
+def describe_function(function: FunctionType, tell=None) -> str:
+    """Name, and hash of code, defaults and closure: every lambda has the same name.
 
-    What it calls of one's own is followed; of libraries the name is enough.
+    ``tell`` describes the values in it; default :func:`describe`. What the code calls
+    or reads of its module is told by name alone.
     """
-    name, within = _name_of(function), _WITHIN.get()
+    within = _WITHIN.get()
+    name = f"{function.__module__}.{function.__qualname__}"
     if id(function) in within:  # it calls itself
         return name
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    held = [function.__defaults__, function.__kwdefaults__, cells]
     token = _WITHIN.set(within | {id(function)})
     try:
-        reached = _reached(function)
-        told = "".join(_describe_code(f, tell or describe) for f in reached)
+        told = _describe_code(function.__code__) + (tell or describe)(held)
     finally:
         _WITHIN.reset(token)
     return f"{name}[{digest(told.encode())}]"
 
 
-def _describe_code(function, tell) -> str:
-    code = function.__code__
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    told = f"{code.co_code.hex()}{code.co_names}{_describe_constants(code)}"
-    told += tell([function.__defaults__, function.__kwdefaults__, cells])
-    read = [(n, v if _is_data(v) else _name_of(v)) for n, v in _globals_of(function)]
-    return told + tell(read) if read else told
-
-
-def _reached(function) -> list:
-    """The function, and those of one's own that it calls by a global name."""
-    found = {id(function): function}
-    left = [function]
-    while left:
-        for _, value in _globals_of(left.pop()):
-            decorated = getattr(value, "__dict__", {}).get("__wrapped__")
-            for called in (value, decorated):
-                if isinstance(called, FunctionType) and id(called) not in found:
-                    found[id(called)] = called
-                    left += [called]
-    own = (f for f in found.values() if f is function or not _is_of_a_library(f))
-    return list(own)
-
-
-def _globals_of(function) -> list[tuple[str, object]]:
-    """Global variables that a function of one's own reads and does not set."""
-    if _is_of_a_library(function):
-        return []
-    known = function.__globals__
-    read = sorted(n for n in _names_read(function.__code__) if n in known)
-    return [(name, known[name]) for name in read if not name.startswith("__")]
-
-
-def _names_read(code) -> set[str]:
-    steps = [(i.opname, i.argval) for i in dis.get_instructions(code)]
-    read = {name for step, name in steps if step in _READS}
-    inner = [c for c in code.co_consts if hasattr(c, "co_code")]
-    read = read.union(*map(_names_read, inner))
-    return read - {name for step, name in steps if step == "STORE_GLOBAL"}
-
-
-def _is_of_a_library(function) -> bool:
-    """Of Python, of what is installed or of this package."""
-    file = Path(function.__code__.co_filename)
-    installed = not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
-    ours = (function.__module__ or "").split(".")[0] == __name__.split(".")[0]
-    frozen = str(file).startswith("<frozen ")
-    return installed or ours or frozen or file.is_relative_to(_STANDARD)
-
-
-def _is_data(value) -> bool:
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_data, value))
-    if isinstance(value, dict):
-        return all(_is_data(part) for pair in value.items() for part in pair)
-    return isinstance(value, _DATA)
-
-
-def _name_of(value) -> str:
-    """Of a function, a class or a module; of anything else its class's."""
-    named = value if hasattr(value, "__name__") else type(value)
-    if isinstance(named, ModuleType):
-        return named.__name__
-    qualified = getattr(named, "__qualname__", named.__name__)
-    return f"{named.__module__}.{qualified}"
-
-
-def _describe_constants(code) -> str:
-    inner = [c for c in code.co_consts if hasattr(c, "co_code")]
-    plain = [c for c in code.co_consts if not hasattr(c, "co_code")]
+def _describe_code(code: CodeType) -> str:
+    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
+    plain = [c for c in code.co_consts if not isinstance(c, CodeType)]
     # The order of a set's strings is another in every process.
     plain = [sorted(map(repr, c)) if isinstance(c, frozenset) else c for c in plain]
-    return f"{plain}{[(c.co_code.hex(), _describe_constants(c)) for c in inner]}"
+    told = f"{code.co_code.hex()}{code.co_names}{plain}"
+    return told + "".join(map(_describe_code, inner))
 
 
 def checkpoint_digest(path: str | Path) -> str | None:
@@ -261,8 +192,7 @@ def describe(value) -> str:
         Modules and fitted nets are described by their weights and settings, unfitted
         nets by their parameters, arrays by their content, functions by their code,
         checkpoint folders by path and weights, data sets by length, description and a
-        few windows, objects without a ``repr`` of their own by their attributes. Of a
-        function the global variables that it reads count as well.
+        few windows, objects without a ``repr`` of their own by their attributes.
     """
     if isinstance(value, nn.Module):
         return _describe_module(value)
