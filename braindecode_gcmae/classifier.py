@@ -10,7 +10,7 @@ from braindecode import EEGClassifier
 from sklearn.utils.metadata_routing import MetadataRouter
 from skorch.dataset import get_len
 from skorch.helper import SliceDataset
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .callbacks import GCMAEPretraining
@@ -24,7 +24,7 @@ from .callbacks.checks.inputs import (
     refuse_cropped,
 )
 from .models.wrapped import unwrap
-from .montage.recording import kept_epochs
+from .montage.recording import kept_epochs, signal_of_recordings
 
 __all__ = ["GCMAEClassifier"]
 
@@ -119,6 +119,17 @@ class GCMAEClassifier(EEGClassifier):
         check_labels(y, several=False)
         with self._told(X, subjects, groups, X_target_unlabeled, fit_params):
             return super().partial_fit(X, y, classes, **fit_params)
+
+    def _set_signal_args(self, X, y, classes):
+        """Take channels and sampling rate from the recordings of a data set, too."""
+        super()._set_signal_args(X, y, classes)
+        known = isinstance(X, Dataset | SliceDataset) and len(X)
+        if isinstance(self.module, nn.Module) or not known:
+            return
+        given, told = self.get_params_for("module"), signal_of_recordings(X)
+        for alike in (("chs_info", "ch_names"), ("sfreq", "input_window_seconds")):
+            if alike[0] in told and all(given.get(name) is None for name in alike):
+                self.set_params(**{f"module__{alike[0]}": told[alike[0]]})
 
     @contextmanager
     def _told(self, X, subjects, groups, target, others):

@@ -8,7 +8,9 @@ rate, classes) travels in the file.
 
 import copy
 import json
+import logging
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -101,6 +103,18 @@ def export_program(
         return torch.export.export(module, (example,), dynamic_shapes=shapes)
 
 
+@contextmanager
+def _without_news_of_other_packages():
+    """Keep torch from telling that torchvision is not there: nothing here needs it."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def export_onnx(
     model: nn.Module,
     path: str | Path,
@@ -162,7 +176,7 @@ def export_onnx(
         )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
+    with torch.no_grad(), _without_news_of_other_packages():
         program = torch.onnx.export(
             module,
             (example,),

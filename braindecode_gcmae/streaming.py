@@ -12,6 +12,9 @@ from .features.look import check_scale, same_rate
 __all__ = ["Decision", "StreamingClassifier"]
 
 
+_STILL = 1e-7  # µV, as in the models
+
+
 class Decision(NamedTuple):
     """What a stream was taken for at one moment.
 
@@ -22,8 +25,8 @@ class Decision(NamedTuple):
     probabilities : ndarray, shape (C,)
     missing : float
         Share of the electrodes that the decision is made without: their window has a
-        sample that is not finite, or the alignment has seen no whole one of theirs. At
-        1 nothing was seen.
+        sample that is not finite or does not move (unplugged, railed), or the alignment
+        has seen no whole one of theirs. At 1 nothing was seen.
     """
 
     sample: int
@@ -176,12 +179,14 @@ class StreamingClassifier:
 
     def _decide(self, window: np.ndarray) -> Decision:
         """The answer to a window, aligned by what was seen until now."""
+        with np.errstate(invalid="ignore"):  # of samples that are not finite
+            still = np.ptp(window, -1) <= _STILL
         if self.align is not None and self.align.has_seen:
             window = self.align.transform(window)
         elif self.align is not None:  # nothing was seen: nothing to align
             window = np.full_like(window, np.nan)
         # Also what the alignment knows nothing of.
-        lost = ~np.isfinite(window).all(-1)
+        lost = still | ~np.isfinite(window).all(-1)
         if not self._looked and window[~lost].any():  # not zeros, as at first
             self._looked = True
             check_scale(window[~lost].std(-1), stacklevel=5)

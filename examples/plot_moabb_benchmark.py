@@ -11,9 +11,10 @@ imagery data set of MOABB takes its place.
 # Pipelines
 # ---------
 # ``return_epochs=True`` hands ``mne.Epochs`` to the pipelines: channel names and
-# positions arrive, and ``RecordingAlignment`` finds out who each window is from. The
-# teacher of the distillation is not fitted: it is trained on the training fold first,
-# so that nothing of the test person leaks.
+# positions arrive, and ``RecordingAlignment`` finds out who each window is from. It
+# aligns the few electrodes by themselves: whitened together with all others, they would
+# hold what a cap of eight never sees. The teacher of the distillation is not fitted: it
+# is trained on the training fold first, so that nothing of the test person leaks.
 
 import tempfile
 
@@ -53,7 +54,7 @@ train = {
 def student(**arguments):
     """Aligned windows into a student with eight electrodes."""
     net = EEGClassifier(GCMAEStudent, module__electrodes=few, **train, **arguments)
-    return make_pipeline(RecordingAlignment(), net)
+    return make_pipeline(RecordingAlignment(electrodes=few), net)
 
 
 def voltages(epochs):
@@ -68,7 +69,7 @@ pipelines = {
         callbacks=[("distil", TopologyDistillation(teacher))]
     ),
     "CSP + LDA": make_pipeline(
-        RecordingAlignment(),
+        RecordingAlignment(electrodes=few),
         FunctionTransformer(voltages),
         CSP(4),
         LinearDiscriminantAnalysis(),

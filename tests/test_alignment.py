@@ -1336,3 +1336,30 @@ def test_epochs_at_another_rate_keep_their_annotations():
     epochs.decimate(2, verbose="error")
     out = RecordingAlignment().transform(epochs)
     assert out.get_annotations_per_epoch() == epochs.get_annotations_per_epoch()
+
+
+# ------------------------------------------------------------------------ first errors
+def test_electrodes_by_name_in_an_array_ask_for_names():
+    for electrodes in (["C3", "C4"], ["C3", 1]):
+        step = RecordingAlignment(electrodes=electrodes)
+        with pytest.raises(ValueError, match="an array does not tell.*ch_names="):
+            step.transform(recording(1))
+    names = ["Fp1", "Fz", "C3", "Cz", "Pz"]
+    named = RecordingAlignment(electrodes=["C3"], ch_names=names)
+    rows = RecordingAlignment(electrodes=[2])
+    x = recording(1)
+    np.testing.assert_array_equal(named.transform(x), rows.transform(x))
+
+
+@pytest.mark.parametrize("given", ["array", "epochs"])
+def test_a_preset_is_no_list_of_electrodes(given):
+    x = recording(1) if given == "array" else make_epochs(recording(1))
+    with pytest.raises(ValueError, match="turned into names by montage_preset"):
+        RecordingAlignment(electrodes="motor-8").transform(x)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_recording_that_is_not_named_is_told(missing):
+    groups = pd.Series(["anna"] * 11 + [missing], dtype="object")
+    with pytest.raises(ValueError, match="groups are missing.*window 11"):
+        RecordingAlignment().transform(recording(1), groups=groups)

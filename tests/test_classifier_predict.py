@@ -6,8 +6,22 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from braindecode.datasets import BaseConcatDataset
+from sklearn.model_selection import cross_val_score
 from skorch.helper import SliceDataset
-from tiny import NAMES, SFREQ, X, Y, classifier, epochs, fit, windowed, windows
+from tiny import (
+    FEW,
+    NAMES,
+    SFREQ,
+    X,
+    Y,
+    classifier,
+    epochs,
+    fit,
+    labelled,
+    windowed,
+    windows,
+)
 
 from braindecode_gcmae import GCMAEClassifier
 
@@ -125,3 +139,55 @@ def test_no_windows_are_refused(net, nothing):
 def test_other_sampling_rates_are_refused_as_before(net):
     with pytest.raises(ValueError, match="128 Hz, the model was built for 100 Hz"):
         net.predict(windowed(windows(4), NAMES, sfreq=1.28 * SFREQ, target=1))
+
+
+# ----------------------------------------------------------- what a data set tells
+def recordings(**given):
+    """Two recordings, whose windows have classes."""
+    made = [windowed(windows(8, seed=i), NAMES, target=i, **given) for i in (0, 1)]
+    return BaseConcatDataset(made)
+
+
+def of_recordings(**arguments):
+    given = {"module__ch_names": None, "module__sfreq": None, "module__n_outputs": 2}
+    return classifier(cls=GCMAEClassifier, **{**given, **arguments})
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["data set", "slices"])
+def test_a_data_set_tells_channels_and_rate(wrapped):
+    data = recordings(montage="standard_1020")
+    y = np.repeat([0, 1], 8)
+    net = of_recordings().fit(*((SliceDataset(data), y) if wrapped else (data, None)))
+    assert net.module_.sfreq == SFREQ
+    assert [c["ch_name"] for c in net.module_.node_channels()] == FEW
+    assert net.predict(data).shape == (16,)
+
+
+def test_what_the_user_says_of_the_signal_goes_before_what_a_data_set_tells():
+    names = [name.lower() for name in NAMES]
+    net = of_recordings(module__ch_names=names, module__electrodes=None)
+    assert net.fit(recordings(), None).module_.input_channels() == names
+    with pytest.raises(ValueError, match="Hz"):
+        of_recordings(module__sfreq=2 * SFREQ).fit(recordings(), None)
+
+
+def test_a_data_set_is_cross_validated_as_slices():
+    data, y = recordings(montage="standard_1020"), np.tile([0, 1], 8)
+    scores = cross_val_score(of_recordings(), SliceDataset(data), y, cv=2)
+    assert np.isfinite(scores).all()
+
+
+# ------------------------------------------------------------------ channels by row
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (FEW[::-1], r"reorder_channels\(\['C3', 'Cz', 'C4'\]\)"),
+        (["C3", "C4"], "there is no Cz. Add what is missing as channels.*NaN"),
+        (NAMES[::-1], r"reorder_channels\(\['F3', "),
+        (["C3", "Cz", "O1"], "first difference 'O1', expected 'C4'"),
+    ],
+)
+def test_channels_in_another_order_are_told_what_to_do(names, told):
+    net = classifier(cls=GCMAEClassifier).fit(epochs(*labelled()), labelled()[1])
+    with pytest.raises(ValueError, match=told):
+        net.predict(windowed(windows(2, len(names)), names, montage="standard_1020"))

@@ -5,6 +5,7 @@ import warnings
 
 import mne
 import numpy as np
+import pandas as pd
 from skorch.helper import SliceDataset
 from torch.utils.data import Subset
 
@@ -81,7 +82,7 @@ def split_recordings(groups, n_windows, what="window"):
     rows = {}
     for row, label in enumerate(labels):
         items = label if isinstance(label, tuple) else (label,)
-        if any(item is None or item != item for item in items):
+        if any(item is None or item is pd.NA or item != item for item in items):
             raise ValueError(
                 f"groups are missing (None or NaN) at {what} {row}: {label!r} does not "
                 "say whose recording this is"

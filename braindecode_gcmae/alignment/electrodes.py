@@ -4,7 +4,7 @@ import numpy as np
 
 from braindecode_gcmae.montage import match_electrodes
 
-__all__ = ["electrode_mask", "named_channels"]
+__all__ = ["check_named", "electrode_mask", "named_channels"]
 
 
 def named_channels(ch_names, n_chans):
@@ -16,6 +16,21 @@ def named_channels(ch_names, n_chans):
             f"ch_names has {len(ch_names)} names, the windows have {n_chans} channels"
         )
     return list(ch_names)
+
+
+def check_named(electrodes, ch_names):
+    """Refuse electrodes by name in arrays, whose channels have none."""
+    if isinstance(electrodes, str):
+        raise ValueError(
+            f"electrodes must be a list of names, got {electrodes!r}; a preset is "
+            "turned into names by montage_preset(...)"
+        )
+    named = any(isinstance(row, str) for row in electrodes or ())
+    if named and ch_names is None:
+        raise ValueError(
+            f"electrodes={list(electrodes)} are names, and an array does not tell its "
+            "channels': pass ch_names=, or Epochs (in MOABB return_epochs=True)"
+        )
 
 
 def electrode_mask(electrodes, channels):

@@ -17,7 +17,11 @@ from braindecode_gcmae.alignment.containers import (
     split_recordings,
     warn_of_no_recordings,
 )
-from braindecode_gcmae.alignment.electrodes import electrode_mask, named_channels
+from braindecode_gcmae.alignment.electrodes import (
+    check_named,
+    electrode_mask,
+    named_channels,
+)
 from braindecode_gcmae.alignment.formulas import (
     apply_whitening,
     automatic_shrinkage,
@@ -121,12 +125,12 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
     -----
     A channel with a non-finite sample is NaN throughout that window and takes no part
     in the whitening of the others; one that is so in too many windows is left out of
-    the whole recording. Flat channels are returned as they came. Both are reported by a
-    warning. Channels marked bad take no part in the whitening either, also where
-    ``electrodes`` names them. Directions that hold nothing but rounding, of the numbers
-    or of the integers that a file stores, stay empty: what an average reference removed
-    does not come back. ``groups`` is a metadata request of ``transform``, on by default
-    where scikit-learn's metadata routing is enabled.
+    the whole recording. Flat channels are returned as they came: our models take them
+    as missing. Both are reported by a warning. Channels marked bad take no part in the
+    whitening either, also where ``electrodes`` names them. Directions that hold nothing
+    but rounding, of the numbers or of the integers that a file stores, stay empty: what
+    an average reference removed does not come back. ``groups`` is a metadata request of
+    ``transform``, on by default where scikit-learn's metadata routing is enabled.
 
     References
     ----------
@@ -253,6 +257,8 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"groups_from must be a sequence of names, got {self.groups_from!r}"
             )
+        if isinstance(self.electrodes, str):
+            check_named(self.electrodes, None)
         if self.electrodes is not None and self.metric != "euclid":
             raise ValueError(
                 "electrodes= needs metric='euclid': a part of a Riemannian mean is not "
@@ -260,9 +266,9 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             )
 
     def _array(self, x, groups, scale, sfreq, channels=None):
-        channels = (
-            named_channels(self.ch_names, x.shape[1]) if channels is None else channels
-        )
+        if channels is None:
+            check_named(self.electrodes, self.ch_names)
+            channels = named_channels(self.ch_names, x.shape[1])
         out = np.empty_like(x)
         for label, rows in split_recordings(groups, len(x)):
             part = x[rows]
@@ -321,7 +327,10 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             )
         if flat.any():
             still = [names[i] for i in channels[flat]]
-            _warn(f"{where}: {still} are flat and are left as they are")
+            _warn(
+                f"{where}: {still} are flat and stay so: missing electrodes to our "
+                "models, to others zeros"
+            )
         moving = ~flat
         covariances = covariances[:, moving][:, :, moving]
         full = np.full((x.shape[1],) * 2, np.nan)

@@ -70,10 +70,7 @@ def check_windows(
     if flat.all():
         raise ValueError("all channels are flat: the windows hold no signal")
     if flat.any():
-        _warn(
-            f"channels {listed(flat)} are flat; mark them as missing by NaN, or leave "
-            "them out"
-        )
+        _warn(f"channels {listed(flat)} are flat: missing electrodes")
     check_scale(spread, stacklevel=5)
 
 

@@ -281,7 +281,15 @@ def _kept(electrodes: list[str], channels: list | None) -> list[str] | None:
         if _have(channels, [name]):
             found.setdefault(_rows([name], channels)[0], name)
     rest = list(found.values())
-    if rest:  # with none of them it is another cap, on which all channels are meant
+    if not rest:  # another cap, on which all channels are meant
+        warnings.warn(
+            f"none of the saved electrodes {electrodes} is among the channels: all "
+            f"{len(channels)} channels become electrodes, at places that the weights "
+            "may never have seen",
+            UserWarning,
+            stacklevel=4,
+        )
+    else:
         lost = [name for name in electrodes if name not in rest]
         warnings.warn(
             f"the saved electrodes {lost} are not among the channels, so all "

@@ -31,6 +31,7 @@ from .checkpoint import (
     CheckpointError,
     config_digest,
     load_weights,
+    other_head,
     read_checkpoint,
     resolve_class,
     weights_digest,
@@ -439,8 +440,7 @@ class ElectrodeGraphModel(HubModel):
                 f"the configuration in {folder} is damaged: {error!r}"
             ) from error
         model = cls.from_config(config)
-        same_head = config.get("n_outputs") == saved.get("n_outputs")
-        skip = () if same_head else ("final_layer.",)
+        skip = other_head(config, saved, folder)
         load_weights(model, state, path=folder, skip=skip, strict=strict)
         return model.to(map_location).eval()
 

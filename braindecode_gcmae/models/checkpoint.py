@@ -20,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "config_digest",
     "load_weights",
+    "other_head",
     "read_checkpoint",
     "replace_file",
     "resolve_class",
@@ -231,6 +232,17 @@ def write_checkpoint(
     replace_file(
         folder / _CONFIG, lambda name: Path(name).write_text(text, encoding="utf-8")
     )
+
+
+def other_head(config: dict, saved: dict, path: str | Path) -> tuple[str, ...]:
+    """Prefixes of tensors that a model with another number of outputs leaves out."""
+    wanted, there = config.get("n_outputs"), saved.get("n_outputs")
+    if wanted == there:
+        return ()
+    if there is not None and wanted is not None:
+        told = "%s: its head of %s outputs is left out, a new one of %s takes its place"
+        logger.warning(told, path, there, wanted)
+    return ("final_layer.",)
 
 
 def load_weights(

@@ -136,17 +136,17 @@ class JointPretraining(nn.Module):
         """
         # Its own keys of earlier epochs are no negatives of a window, known or not.
         group = torch.where(group < 0, index + NOBODY, group)
-        terms, queries, keys = {}, {}, []
+        terms, queries, keys, seen = {}, {}, [], {}
         for name, branch in self.branches.items():
-            rec, queries[name], own = self._density(
-                branch, x, index, pos=pos, ch_mask=ch_mask
-            )
+            windows = branch.windows(x, self.training, pos=pos, ch_mask=ch_mask)
+            rec, queries[name], own = self._density(branch, windows, index)
             if rec is not None:
                 terms[f"rec_{name}"] = rec
-            keys += own
+            keys.append(own)
+            seen[name] = windows.electrodes.present.any(1, keepdim=True)
         if not self.contrast:
             return terms
-        positives = torch.stack(keys, 1)
+        positives = _of_who_sees(keys, list(seen.values()))
         negatives, usable = self.queue.negatives(), self.queue.usable(group)
         for name, query in queries.items():
             n = len(query)
@@ -155,16 +155,16 @@ class JointPretraining(nn.Module):
                 positives.repeat(n, 1, 1),
                 negatives,
                 temperature=self.temperature,
-                usable=usable.repeat(n, 1),
+                # Without negatives a window teaches nothing: this model is blind.
+                usable=(usable & seen[name]).repeat(n, 1),
             )
         if self.training:
             positives, group = _gather(positives), _gather(group)
         return {**terms, "keys": positives, "groups": group}
 
-    def _density(self, branch: Branch, x, index, **where):
+    def _density(self, branch: Branch, windows: Windows, index):
         """Reconstruction loss, queries and keys of one density."""
         network = branch.model.network
-        windows = branch.windows(x, self.training, **where)
         draws = [self._draw(branch, windows, index, view) for view in (0, 1)]
         views = [branch.view(network, windows, draw) for draw in draws]
         # One pass for all: the view of the query, and both masked graphs.
@@ -240,6 +240,20 @@ class JointPretraining(nn.Module):
             branch.momentum_step(self.momentum)
         n_keys = keys.shape[1]
         self.queue.enqueue(keys.flatten(0, 1), groups.repeat_interleave(n_keys))
+
+
+def _of_who_sees(keys: list[list[Tensor]], seen: list[Tensor]) -> Tensor:
+    """Keys (B, P, D'); where one density sees no electrode (B, 1), the other's.
+
+    The key of nothing is the same for every such window, whoever it is of.
+    """
+    if len(keys) == 2:
+        (first, second), (one, two) = keys, seen
+        keys = [
+            [torch.where(one | ~two, a, b) for a, b in zip(first, second, strict=True)],
+            [torch.where(two | ~one, b, a) for a, b in zip(first, second, strict=True)],
+        ]
+    return torch.stack([key for own in keys for key in own], 1)
 
 
 def _rebuilt_graph(

@@ -139,7 +139,7 @@ class ElectrodeGraphNetwork(nn.Module):
         """Pick the nodes out of the input: windows (B, N, T) and their electrodes.
 
         A missing electrode's samples are replaced by zeros here, before anything
-        else sees them.
+        else sees them. One that does not move is missing, too.
         """
         if x.dim() != 3:
             raise ValueError(
@@ -194,7 +194,7 @@ class ElectrodeGraphNetwork(nn.Module):
         """
         if not (may_look(x) and len(x) and (ch_mask is None or bool(ch_mask.all()))):
             return None
-        if not bool(_is_data(x.abs().amax())):
+        if not bool(_is_data(x).all()):
             return None
         return self._memo(_whole_cap, self.positions, self.basis, len(x))
 
@@ -375,14 +375,19 @@ def _whole_cap(positions: Tensor, basis: Tensor, n_windows: int) -> Electrodes:
     return Electrodes(positions.unsqueeze(0), basis.unsqueeze(0), seen, seen, seen)
 
 
-def _is_data(magnitude: Tensor) -> Tensor:
-    """Not NaN, and not so large (in µV) that its power would overflow."""
-    return magnitude < 1e12
+def _is_data(x: Tensor) -> Tensor:
+    """Which channels of windows (B, C, T) in µV hold a signal, (B, C).
+
+    It has no NaN, is not so large that its power would overflow, and moves: what is
+    unplugged, railed or filled with zeros does not, but for the rounding of filters.
+    """
+    low, high = torch.aminmax(x, dim=-1)
+    return (low > -1e12) & (high < 1e12) & (high - low > 1e-7)
 
 
 def _with_data(x: Tensor, ch_mask: Tensor | None) -> Tensor:
     """Which channels of windows (B, C, T) have data, (B, C)."""
-    real = _is_data(x.abs()).all(-1)
+    real = _is_data(x)
     return real if ch_mask is None else real & ch_mask
 
 

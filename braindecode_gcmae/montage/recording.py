@@ -2,6 +2,8 @@
 
 import mne
 import numpy as np
+from skorch.helper import SliceDataset
+from torch.utils.data import Subset
 
 __all__ = [
     "joined_epochs",
@@ -10,6 +12,7 @@ __all__ = [
     "other_than_eeg",
     "recording_info",
     "recording_rate",
+    "signal_of_recordings",
 ]
 
 
@@ -30,6 +33,22 @@ def recording_rate(part) -> float | None:
     if rate is None and info is not None:
         rate = info["sfreq"]
     return None if rate is None else float(rate)
+
+
+def signal_of_recordings(dataset) -> dict:
+    """``chs_info`` and ``sfreq`` of a data set, where its recordings agree in them."""
+    while isinstance(dataset, Subset | SliceDataset):
+        dataset = dataset.dataset
+    parts = getattr(dataset, "datasets", [dataset])
+    infos, rates = map(recording_info, parts), {recording_rate(part) for part in parts}
+    caps = {None if i is None else tuple(i["ch_names"]): i for i in infos}
+    told = {}
+    if len(rates) == 1 and None not in rates:
+        told["sfreq"] = rates.pop()
+    # A transform may have picked some of the channels.
+    if len(caps) == 1 and None not in caps and len(dataset[0][0]) == len(*caps):
+        told["chs_info"] = caps.popitem()[1]["chs"]
+    return told
 
 
 def marked_bad(info, names) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Who is who in the key queue, which outlives a call of fit and its windows."""
 
 import copy
+import warnings
 from hashlib import blake2b
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from ..models.joint import NOBODY
 from .data import UnlabelledWindows, subject_codes
 
-__all__ = ["People"]
+__all__ = ["People", "people_for_split"]
 
 _SETS = NOBODY.bit_length()  # above the number of a window of an unknown person
 _FEW = 4  # windows of a recording that are looked at
@@ -19,7 +20,8 @@ class People:
     """Numbers of subjects that are the same in every call of a net.
 
     In the first call they are those of the windows. A window of an unknown person is a
-    person of its own, in every call on the same windows.
+    person of its own, in every call on the same windows; so is a window of the only
+    person there is.
 
     Attributes
     ----------
@@ -37,10 +39,29 @@ class People:
         """Plain types, for a checkpoint."""
         return {"codes": dict(self.codes), "first": self.first}
 
-    def numbered(self, windows: UnlabelledWindows) -> UnlabelledWindows:
-        """The same windows with this net's numbers; who is new gets a new one."""
+    def numbered(
+        self, windows: UnlabelledWindows, *, tell: bool = False
+    ) -> UnlabelledWindows:
+        """The same windows with this net's numbers; who is new gets a new one.
+
+        Parameters
+        ----------
+        windows : UnlabelledWindows
+        tell : bool
+            Warn where windows of one person are contrasted with each other.
+        """
         out = copy.copy(windows)
         out.groups = subject_codes(windows.ids, self.codes)
+        if len(self.codes) == 1 and (out.groups >= 0).all():
+            out.groups[:] = -1
+            if tell:
+                warnings.warn(
+                    "all windows are of one person, and keys of the same person are "
+                    "no negatives: to have any, this person's windows are contrasted "
+                    "with each other",
+                    UserWarning,
+                    stacklevel=4,
+                )
         unknown = np.flatnonzero(out.groups < 0)
         if len(unknown):
             digest = _digest(windows)
@@ -67,6 +88,25 @@ class People:
             new[own] = groups[own] ^ ((there.first ^ self.first) << _SETS)
         self.first = there.first if self.first is None else self.first
         groups.copy_(new)
+
+
+def people_for_split(train_split, ids) -> np.ndarray | None:
+    """Numbers of the people, for a splitter that keeps people together; else None.
+
+    Raises
+    ------
+    ValueError
+        If such a splitter does not hear of everybody.
+    """
+    if "Group" not in type(getattr(train_split, "cv", None)).__name__:
+        return None
+    people = subject_codes(ids, {})
+    if (people < 0).any():
+        raise ValueError(
+            "train_split keeps people together, and some windows have no subject id: "
+            "pass groups= to fit"
+        )
+    return people
 
 
 def _digest(windows: UnlabelledWindows) -> int:

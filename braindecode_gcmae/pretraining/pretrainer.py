@@ -22,7 +22,7 @@ from .inputs import (
     signal_of_model,
 )
 from .loss import TERMS, PretrainingLoss
-from .people import People
+from .people import People, people_for_split
 from .processes import mean_over_processes, n_processes, process_index
 from .registered import registered
 from .use import PretrainedModels
@@ -30,6 +30,11 @@ from .use import PretrainedModels
 __all__ = ["GCMAEPretrainer"]
 
 _OBJECTIVES = ("joint", "contrast", "reconstruction", "sequential")
+_OF_MODULE = {
+    *("teacher", "student", "electrodes", "objective", "projection_dim", "queue_size"),
+    *("momentum", "temperature", "drop_nodes", "drop_edges", "noise"),
+    *("reconstruction", "seed"),
+}
 
 
 class GCMAEPretrainer(PretrainedModels, NeuralNet):
@@ -175,12 +180,13 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         return cls(**{**preset, **arguments})
 
     def set_params(self, **kwargs):
-        """Set arguments; a model's own, like ``module__``'s, make the net anew."""
+        """Set arguments; what the module is built of, like ``module__``'s, anew."""
         models = {k for k in kwargs if k.startswith(("teacher__", "student__"))}
+        anew = bool(models or _OF_MODULE & kwargs.keys())
         for name in models:
             setattr(self, name, kwargs.pop(name))
         super().set_params(**kwargs)
-        if models and self.initialized_:
+        if anew and self.initialized_:
             self.initialize()
         return self
 
@@ -298,7 +304,7 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
         """The windows as this net's modules take them, its people among them."""
         windows = self._arranged(windows)
         check_seen(self.joint_.branches, windows)
-        return self.people_.numbered(windows)
+        return self.people_.numbered(windows, tell=self.objective != "reconstruction")
 
     def _arranged(self, windows: UnlabelledWindows) -> UnlabelledWindows:
         """The windows in the order of the models' channels, at their rate."""
@@ -312,9 +318,8 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
             warnings.warn(
                 "pretraining uses no labels: y is ignored", UserWarning, stacklevel=3
             )
-        windows = (
-            x if isinstance(x, UnlabelledWindows) else UnlabelledWindows(x, groups)
-        )
+        ready = groups is None and isinstance(x, UnlabelledWindows)
+        windows = x if ready else UnlabelledWindows(x, groups)
         if (windows.groups < 0).any() and self.objective != "reconstruction":
             warnings.warn(
                 "some windows have no subject id: keys of the same person may count "
@@ -323,19 +328,13 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
                 UserWarning,
                 stacklevel=3,
             )
-        elif len(set(windows.groups)) == 1 and self.objective != "reconstruction":
-            warnings.warn(
-                "all windows are of one person, and keys of the same person are no "
-                "negatives: to have any, this person's windows are contrasted with "
-                "each other",
-                UserWarning,
-                stacklevel=3,
-            )
-            windows = UnlabelledWindows(windows, [None] * len(windows))
         return windows
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Split off windows to validate on; a predefined split may hold any windows."""
+        people = people_for_split(self.train_split, X.ids)
+        if people is not None:
+            fit_params["groups"] = people
         train, valid = super().get_split_datasets(X, y, **fit_params)
         split_off = isinstance(valid, Subset) and valid.dataset is X
         if valid is not None and not split_off:

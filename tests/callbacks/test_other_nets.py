@@ -165,7 +165,7 @@ def test_a_topology_that_has_nothing_to_teach_says_so():
         net.fit(X, Y)
     assert net.history[-1]["train_gtd"] == 0
     wide = classifier(callbacks=distil(teacher(), density=0.9), module__electrodes=far)
-    with pytest.warns(UserWarning, match="was 0 in every epoch.* 2 electrodes"):
+    with pytest.warns(UserWarning, match="was 0 in every epoch: two electrodes"):
         wide.fit(X, Y)
     assert wide.history[-1]["train_gtd"] == 0
     all_six = distil(teacher(), density=0.3)
@@ -288,7 +288,9 @@ def test_recordings_in_different_orders_are_refused_together():
     given = classifier(callbacks=distil(teacher()), classes=[0, 1])
     net = quietly(fit, GCMAEClassifier(**given.get_params(deep=False)))
     quietly(net.predict_proba, same)
-    with pytest.raises(ValueError, match="not those of the model in its order.*'Pz'"):
+    with pytest.raises(
+        ValueError, match="model in its order.*reorder_channels"
+    ):
         net.predict_proba(both)
 
 

@@ -400,3 +400,20 @@ def test_a_models_repr_tells_its_weights():
     told = [repr(EEGClassifier(m).get_params()) for m in (model, other)]
     assert repr(model) != repr(other) and told[0] != told[1]
     assert "weights" not in repr(copy.deepcopy(model).to("meta"))
+
+
+# --------------------------------------------------------------------- what is told
+def test_a_cap_without_any_saved_electrode_is_told(tmp_path):
+    build(electrodes=LD).save_pretrained(tmp_path)
+    with pytest.warns(
+        UserWarning, match="none of the saved.*all 2 channels"
+    ):
+        model = GCMAEStudent.from_pretrained(tmp_path, ch_names=["Fp1", "Fp2"])
+    assert model.network.n_nodes == 2
+
+
+@pytest.mark.parametrize(("n_outputs", "told"), [(3, False), (2, True), (None, False)])
+def test_a_head_that_is_left_out_is_told(n_outputs, told, tmp_path, caplog):
+    build().save_pretrained(tmp_path)
+    GCMAEStudent.from_pretrained(tmp_path, n_outputs=n_outputs)
+    assert ("its head of 3 outputs is left out" in caplog.text) == told

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny import joint, student, teacher, windows
+from tiny import FEW, NAMES, joint, student, teacher, windows
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -498,3 +498,46 @@ def test_inpainting_does_not_look_at_what_it_paints():
     changed, again, _ = branch.inpaint(other, hidden)
     assert torch.equal(rebuilt, again)
     assert not torch.equal(target, changed)
+
+
+# ------------------------------------------------------------------ who sees nothing
+def blind_batch(rows=slice(0, 3)):
+    """Windows of which some lack all of the student's electrodes."""
+    x, index, group = batch()
+    x[rows][:, [NAMES.index(name) for name in FEW]] = float("nan")
+    return x, index, group
+
+
+def test_a_window_that_a_model_does_not_see_moves_nothing_of_it():
+    net = joint(teacher=teacher(), student=student())
+    step(net, batch(seed=1))  # so that there are negatives
+    net.zero_grad()
+    out = net(*blind_batch(slice(None)))
+    assert float(out["contrast_student"].detach()) == 0
+    assert float(out["rec_student"].detach()) == 0
+    (out["contrast_student"] + out["rec_student"]).backward()
+    moved = [p for p in net.branches["student"].parameters() if p.grad is not None]
+    assert not any(bool(p.grad.any()) for p in moved)
+    assert float(out["contrast_teacher"].detach()) > 0
+
+
+def test_the_key_of_nothing_is_no_positive_and_not_in_the_queue():
+    net = joint(teacher=teacher(), student=student()).eval()
+    keys, whole = net(*blind_batch())["keys"], net(*batch())["keys"]
+    teachers, students = keys.chunk(2, 1)
+    assert torch.equal(teachers[:3], students[:3])  # the teacher's, twice
+    assert len(students[:, 0].unique(dim=0)) == len(keys)
+    assert torch.equal(keys[3:], whole[3:])
+    swapped = net(*(part[3:] for part in batch()))["keys"]
+    assert torch.equal(swapped, whole[3:])
+
+
+def test_the_loss_of_those_who_see_is_that_without_the_blind():
+    net = joint(teacher=teacher(), student=student()).eval()
+    net.queue.enqueue(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)))
+    net.queue.groups[:8] = 99
+    x, index, group = blind_batch()
+    together, alone = net(x, index, group), net(x[3:], index[3:], group[3:])
+    expected = float(alone["contrast_student"].detach()) * 3 / 6
+    found = float(together["contrast_student"].detach())
+    assert found == pytest.approx(expected, rel=1e-5)

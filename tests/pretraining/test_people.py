@@ -6,6 +6,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import GroupKFold
+from skorch.callbacks import Callback
+from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 from test_pretrainer import fitted
 from tiny import pretrainer, quietly, windows
@@ -133,3 +136,43 @@ def test_the_state_of_a_run_tells_its_people_and_old_ones_load(tmp_path, old):
     other.resume_from(state)
     expected = np.array(owners(net)) if old else 1 - np.array(owners(net))
     assert owners(other) == expected.tolist()
+
+
+# -------------------------------------------------------------------- one by one
+def test_people_who_come_one_by_one_are_known():
+    net = pretrainer(**NET)
+    x = windows(8)
+    with pytest.warns(UserWarning, match="all windows are of one person"):
+        net.partial_fit(x, groups=["anna"] * 8)
+    for name in ("ben", "carl", "ben"):
+        net.partial_fit(x, groups=[name] * 8)
+    n = 8 * 4  # keys of a call
+    assert owners(net)[n:] == [1] * n + [2] * n + [1] * n
+    assert min(owners(net)[:n]) >= 1 << 40  # negatives of each other
+    assert net.people_.codes == {"anna": 0, "ben": 1, "carl": 2}
+
+
+def test_ids_beside_windows_that_are_ready_count():
+    ready = UnlabelledWindows(windows())
+    net = pretrainer(**NET).fit(ready, groups=FIRST)
+    assert net.people_.codes == {"anna": 0, "ben": 1}
+
+
+# -------------------------------------------------------------------- by people
+def test_a_validation_split_by_people_hears_of_them():
+    net = pretrainer(train_split=ValidSplit(GroupKFold(2)), **NET)
+    seen = []
+
+    class Look(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+            seen.append([set(d.indices) for d in (dataset_train, dataset_valid)])
+
+    net.set_params(callbacks=[("look", Look())]).fit(windows(), groups=FIRST)
+    assert sorted(map(sorted, seen[0])) == [list(range(8)), list(range(8, 16))]
+    assert np.isfinite(net.history[-1]["valid_loss"])
+
+
+def test_a_split_by_people_needs_everybody():
+    net = pretrainer(train_split=ValidSplit(GroupKFold(2)), **NET)
+    with pytest.raises(ValueError, match="no subject id: pass groups= to fit"):
+        quietly(net.fit, windows(), groups=[*FIRST[:-1], None])

@@ -362,3 +362,23 @@ def test_a_grid_search_reaches_its_arguments():
     net = found.best_estimator_[0]
     depth = found.best_params_["gcmaepretrainer__teacher__depth"]
     assert len(net.teacher_.network.encoder.layers) == depth
+
+
+# ------------------------------------------------------------------------ set_params
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("objective", "contrast"), ("temperature", 0.2), ("momentum", 0.5), ("seed", 7)],
+)
+def test_what_the_module_is_built_of_makes_it_anew(name, value):
+    changed = fitted().set_params(**{name: value}).partial_fit(windows())
+    first = fitted(**{name: value}, max_epochs=0).partial_fit(windows(), epochs=0)
+    assert list(changed.history[-1])[-1] == list(fitted().history[-1])[-1]
+    assert getattr(changed.joint_, name, value) == getattr(first.joint_, name, value)
+
+
+def test_what_is_set_later_is_looked_at_when_it_is_set():
+    with pytest.raises(ValueError, match="temperature"):
+        fitted().set_params(temperature=-1.0)
+    net = fitted()
+    before = weights(net.joint_)
+    assert torch.equal(weights(net.set_params(lr=1e-5, max_epochs=3).joint_), before)

@@ -25,6 +25,7 @@ __all__ = [
     "warn_of_windows",
 ]
 
+_SHORT_LIST = 32  # names that are told
 _LOOKS = 4  # at windows that are to be predicted: they may be on disk
 
 
@@ -267,11 +268,29 @@ def _check_names(orders: list, model: nn.Module) -> None:
     given = next((o for o in orders if o is not None and o not in known), None)
     if given is None or known == [None]:
         return
-    expected = known[0]
+    raise ValueError(
+        "the windows' channels are not those of the model in its order, and a net "
+        f"takes them by row: {_what_differs(given, known)}"
+    )
+
+
+def _what_differs(given: list, known: list) -> str:
+    """The first difference to the channels that are nearest, and what to do."""
+    # Of a cap with the few electrodes alone, the few are meant.
+    expected = min(known, key=lambda names: len(set(names) ^ set(given)))
+    if sorted(given) == sorted(expected):
+        if len(expected) > _SHORT_LIST:
+            return "use epochs.reorder_channels with the names in the model's order"
+        return f"use epochs.reorder_channels({list(expected)})"
+    lost = [name for name in expected if name not in given]
+    if lost and set(given) < set(expected):
+        return (
+            f"there is no {', '.join(lost[:_SHORT_LIST])}. Add what is missing as "
+            "channels whose samples are NaN"
+        )
     off = [(g, e) for g, e in zip(given, expected, strict=False) if g != e]
     first = off[0] if off else (f"{len(given)} channels", f"{len(expected)} channels")
-    raise ValueError(
-        "the windows' channels are not those of the model in its order (first "
-        f"difference: {first[0]!r}, expected {first[1]!r}), and a net takes them by "
-        "row: use epochs.reorder_channels(...), or build the model for these channels"
+    return (
+        f"first difference {first[0]!r}, expected {first[1]!r}. Pick the model's "
+        "channels (epochs.pick), or build the model for these"
     )

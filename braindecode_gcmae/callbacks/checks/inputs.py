@@ -1,7 +1,5 @@
 """Looks at windows, labels and settings, before a step is made."""
 
-import warnings
-
 import mne
 import numpy as np
 import torch
@@ -286,28 +284,6 @@ def check_terms(callback) -> None:
     binarise(pairs, density=callback.density, threshold=callback.threshold)
 
 
-def warn_unlinked(n_kept: int) -> None:
-    """Say that the topology of so few electrodes has nothing to teach."""
-    warnings.warn(
-        f"the teacher's graph links no two of the student's {n_kept} electrodes, "
-        "neither directly nor through a removed one: the topology term is 0. A larger "
-        "density= links more",
-        UserWarning,
-        stacklevel=3,
-    )
-
-
-def warn_silent(n_kept: int) -> None:
-    """Say that the topology taught nothing all the time."""
-    warnings.warn(
-        "the topology term was 0 in every epoch: the student's graph links no two of "
-        f"its {n_kept} electrodes that the teacher's does not. Another density= links "
-        "others",
-        UserWarning,
-        stacklevel=3,
-    )
-
-
 def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> UnlabelledWindows:
     """Unlabelled windows in the order of a model's channels.
 
@@ -321,13 +297,15 @@ def check_unlabelled(windows: UnlabelledWindows, model: nn.Module) -> Unlabelled
             f"unlabelled windows have sfreq {windows.sfreq}, the models expect "
             f"{model.sfreq}"
         )
-    expected = {"n_times": model.n_times}
-    if not windows.mixed:
-        expected["n_chans"] = model.n_chans
-    for name, value in expected.items():
-        given = getattr(windows, name)
-        if given != value:
-            raise ValueError(
-                f"unlabelled windows have {name} {given}, the models expect {value}"
-            )
-    return for_model(windows, model)
+    if windows.n_times != model.n_times:
+        raise ValueError(
+            f"unlabelled windows have n_times {windows.n_times}, the models expect "
+            f"{model.n_times}"
+        )
+    arranged = for_model(windows, model)
+    if not arranged.mixed and arranged.n_chans != model.n_chans:
+        raise ValueError(
+            f"unlabelled windows have n_chans {arranged.n_chans}, the models expect "
+            f"{model.n_chans}"
+        )
+    return arranged

@@ -25,8 +25,6 @@ from ..checks.inputs import (
     check_terms,
     is_regression,
     refuse_other_kind,
-    warn_silent,
-    warn_unlinked,
 )
 from ..checks.split import training_part
 from ..hooks import INPUTS, AuxiliaryLoss, device_of
@@ -37,6 +35,7 @@ from ..stages.states import model_state, rebuild_model
 from .answers import TeacherAnswers, inputs_of, mean_graph, refuse_unordered
 from .cross_fit import CrossFitted, check_cross_fit, cross_fitted
 from .origin import given_teacher, planned_teacher, trained_teacher
+from .pairs import note_pairs, warn_silent
 from .pool import unlabelled_pool
 from .teachers import check_committee, check_fit, kept_rows, trained_head
 
@@ -66,7 +65,8 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         Weights of the soft labels and of the topology term. The first epoch is 1, as in
         the history.
     lsp_weight, gcrd_weight : float
-        Weights of the baselines LSP and G-CRD.
+        Weights of the baselines LSP and G-CRD. LSP compares an electrode's neighbours:
+        where few have two (8 electrodes at the default density), ask for a larger one.
     temperature : float
         Of the soft labels.
     kernel, gtd_temperature, eps, form : optional
@@ -96,7 +96,9 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
     teacher_ : nn.Module
         The frozen teacher of the last fit.
     positive_, negative_ : Tensor of bool, shape (n, n)
-        The pairs of the last epoch.
+        The pairs of the last epoch. How many they are is in the history
+        (``gtd_positive``, ``gtd_negative``): between no negative pair and one, the
+        ratio's denominator goes from 1 to a small number, and the term jumps.
 
     Raises
     ------
@@ -171,6 +173,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
     looks_at_windows = True  # so that a GCMAEClassifier need not
     cross_: CrossFitted | None = None
     folds_: tuple | None = None  # that cross_ is of
+    step_ = 0  # of draws from the unlabelled windows
 
     # -- before training -------------------------------------------------------
     @property
@@ -254,7 +257,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         kept = kept_rows(self.teacher_, student)
         self.kept_ = torch.tensor(kept, device=device_of(net))
         self.net_, self.teacher_graph_ = net, None
-        self.step_ = self.__dict__.pop("resumed_step_", 0)
+        self.step_ = self.__dict__.pop("resumed_step_", self.step_)
         self.windows_ = getattr(self, "windows_", None)  # of check
         self.answers_ = TeacherAnswers(
             self.teacher_,
@@ -268,7 +271,7 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         anew = self.is_new(net)  # then it learns from a newly trained teacher
         if anew:
             self.trained_teachers_: dict[int, tuple] = {}
-            self.folds_ = None
+            self.folds_, self.step_ = None, 0
         self.note(net, anew=anew)
         resumed = self.__dict__.pop("resumed_", None)
         if resumed is not None:
@@ -314,11 +317,9 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
         self.positive_, self.negative_ = topology_pairs(
             self.student_graph_, self.teacher_graph_, self.kept_, **limits
         )
-        weighs = callable(self.gtd_weight) or self.gtd_weight > 0
-        if weighs and len(net.history) <= 1 and not bool(self.positive_.any()):
-            warn_unlinked(len(self.kept_))
         # As long as its graph: to read a graph's median is to wait for a GPU.
         self.student_edges_ = binarise(self.student_graph_, **limits)
+        note_pairs(self, net)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Take the hooks off, and say if the topology taught nothing all the time."""
@@ -382,9 +383,12 @@ class TopologyDistillation(OncePerModule, AuxiliaryLoss):
 
     def _weights(self) -> dict[str, float]:
         """Weight of each term in this epoch."""
-        epoch, names = len(self.net_.history), ("kd", "gtd", "lsp", "gcrd")
-        given = {name: getattr(self, f"{name}_weight") for name in names}
+        epoch, given = len(self.net_.history), self.weights_given()
         return {n: w(epoch) if callable(w) else w for n, w in given.items()}
+
+    def weights_given(self) -> dict:
+        """Weight of each term, as a number or a function of the epoch."""
+        return {n: getattr(self, f"{n}_weight") for n in ("kd", "gtd", "lsp", "gcrd")}
 
     def _topology(self, nodes, teacher_nodes, **shared):
         return topology_distillation_loss(

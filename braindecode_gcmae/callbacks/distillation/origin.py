@@ -51,6 +51,11 @@ def given_teacher(teacher) -> nn.Module | None:
             "fit EEGClassifier(GCMAETeacher.from_pretrained('FOLDER/teacher', "
             "n_outputs=...)) on labels, and hand that over"
         )
+    if isinstance(teacher, type):
+        raise TypeError(
+            f"teacher is the class {teacher.__name__}: to train one in each fold, wrap "
+            f"it in a net, EEGClassifier({teacher.__name__}, ...)"
+        )
     if not isinstance(teacher, NeuralNet):
         raise TypeError(
             "teacher must be an EEGClassifier, a module or a folder, got "
