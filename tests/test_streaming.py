@@ -173,7 +173,7 @@ def test_a_window_that_was_handed_out_stays_as_it_was():
 
 def test_a_decision_tells_the_share_of_electrodes_that_it_was_made_without():
     stream = StreamingClassifier(guess, step=1, n_chans=4, n_times=2, sfreq=1)
-    samples = np.ones((4, 4))
+    samples = np.arange(16.0).reshape(4, 4)
     samples[0, 1] = samples[:, 3] = np.nan
     assert [d.missing for d in stream.push(samples)] == [0.25, 0.25, 1.0]
 
