@@ -189,7 +189,7 @@ class StreamingClassifier:
         lost = still | ~np.isfinite(window).all(-1)
         if not self._looked and window[~lost].any():  # not zeros, as at first
             self._looked = True
-            check_scale(window[~lost].std(-1), stacklevel=5)
+            check_scale(window[~lost].std(-1))
         probabilities = np.asarray(self.predict(window))[0]
         return Decision(self.n_seen, probabilities, float(lost.mean()))
 

@@ -19,6 +19,7 @@ NAME = PACKAGE.name
 # A module imports only what stands above it. A folder counts as the module whose
 # file it replaced (losses/ is losses).
 ORDER = [
+    "warning",
     "montage",
     "alignment",
     "features",

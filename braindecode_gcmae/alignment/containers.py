@@ -1,7 +1,6 @@
 """What holds windows: arrays, Epochs, braindecode datasets; which are one recording."""
 
 import copy
-import warnings
 
 import mne
 import numpy as np
@@ -16,6 +15,7 @@ from braindecode_gcmae.montage.recording import (
     other_than_eeg,
     recording_info,
 )
+from braindecode_gcmae.warning import warn
 
 __all__ = [
     "as_windows",
@@ -117,12 +117,10 @@ def recording_columns(table, groups_from):
     columns = {name: named_column(name, table.columns) for name in names}
     found = [column for column in columns.values() if column is not None]
     if found and columns.get("subject", "") is None:
-        warnings.warn(
+        warn(
             f"the columns {list(table.columns)} do not say whose windows these "
             f"are: those of different people that agree in {found} are "
-            "aligned together. Name the column in groups_from",
-            UserWarning,
-            stacklevel=2,
+            "aligned together. Name the column in groups_from"
         )
     # Of Epochs cut by unlabelled_windows, and of read_recordings: files tell apart what
     # their names do not.
@@ -145,12 +143,10 @@ def warn_of_no_recordings(table, groups_from):
     ``groups_from=()``.
     """
     if table is not None and len(table.columns) and groups_from:
-        warnings.warn(
+        warn(
             f"none of {list(groups_from)} is among the columns {list(table.columns)} "
             "of the metadata: all windows are aligned as one recording. If they are "
-            "not, name the column in groups_from; if they are, set groups_from=()",
-            UserWarning,
-            stacklevel=2,
+            "not, name the column in groups_from; if they are, set groups_from=()"
         )
 
 
@@ -190,12 +186,10 @@ def map_epochs(epochs, align, *, keep_bads):
         raise ValueError("these Epochs have no good EEG channel to align")
     beside = beside_the_scalp(names) & ~bad
     if beside.any() and not beside[~bad].all():
-        warnings.warn(
+        warn(
             f"{[names[i] for i in np.flatnonzero(beside)]} have the type EEG and the "
             "names of something else: they are aligned as electrodes. Set their types "
-            "(epochs.set_channel_types), or rename them",
-            UserWarning,
-            stacklevel=2,
+            "(epochs.set_channel_types), or rename them"
         )
     windows = as_windows(data[:, picks])
     windows[:, bad] = np.nan  # what is missing takes no part in the whitening

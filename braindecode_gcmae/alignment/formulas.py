@@ -1,10 +1,9 @@
 """Formulas of the alignment: covariances, their means, and the whitening map."""
 
-import warnings
-
 import numpy as np
 
 from braindecode_gcmae.alignment.signal import flat_channels
+from braindecode_gcmae.warning import warn
 
 _RANK_TOLERANCE = 1e-10  # of the largest eigenvalue: below, rounding of float32 data
 _CHUNK = 64  # windows taken to float64 at a time
@@ -178,10 +177,9 @@ def riemannian_mean(covariances, *, tolerance=1e-10, max_iter=100):
         if np.linalg.norm(step) <= tolerance * np.sqrt(len(step)):
             break
     else:
-        warnings.warn(
+        warn(
             f"the Riemannian mean did not converge in {max_iter} iterations: windows "
-            "may be too short for their number of channels; metric='euclid' is robust",
-            stacklevel=2,
+            "may be too short for their number of channels; metric='euclid' is robust"
         )
     return colour @ mean @ colour.T
 

@@ -1,7 +1,5 @@
 """Alignment of a recording that is still running."""
 
-import warnings
-
 import mne
 import numpy as np
 
@@ -18,6 +16,7 @@ from braindecode_gcmae.alignment.signal import (
     rounding_floor,
     without_rounding,
 )
+from braindecode_gcmae.warning import warn
 
 _ARTEFACT = 1e3  # times the variance so far, 32 times the amplitude
 _KNOWN_AFTER = 10  # windows
@@ -188,22 +187,20 @@ class StreamingAlignment:
         usual = np.diag(self._covariance)
         loud = (usual > 0) & (variance > _ARTEFACT * usual)
         if self._windows >= _KNOWN_AFTER and loud.any():
-            warnings.warn(
+            warn(
                 f"channels {np.flatnonzero(loud).tolist()} move by more than "
                 f"{_ARTEFACT**0.5:.0f} times what they did: their mean will not forget "
-                "this window soon. Give update() no artefacts, or set memory=",
-                stacklevel=3,
+                "this window soon. Give update() no artefacts, or set memory="
             )
         # The first windows have nothing before them to be compared with.
         was_loud = _KNOWN_AFTER * usual > _ARTEFACT * variance
         quiet = (variance > 0) & was_loud
         if self._windows == _KNOWN_AFTER and quiet.any():
-            warnings.warn(
+            warn(
                 f"channels {np.flatnonzero(quiet).tolist()} moved by more than "
                 f"{_ARTEFACT**0.5:.0f} times what they do now in one of the first "
                 f"{_KNOWN_AFTER} windows (a filter that settles?): what follows comes "
-                "out small. reset() when the signal has settled, or set memory=",
-                stacklevel=3,
+                "out small. reset() when the signal has settled, or set memory="
             )
 
     def transform(self, window):

@@ -40,6 +40,7 @@ from braindecode_gcmae.alignment.signal import (
 from braindecode_gcmae.montage import canonical_name
 from braindecode_gcmae.montage.evidence import name_of
 from braindecode_gcmae.montage.recording import joined_epochs
+from braindecode_gcmae.warning import warn
 
 
 class ChannelMap:
@@ -220,7 +221,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             _no_groups(groups, "the items of a list are the recordings")
             return [self.transform(x) for x in X]
         if groups is None and getattr(self, "had_groups_", False):
-            _warn(
+            warn(
                 f"the windows of fit had groups, these {len(X)} have none and are "
                 "aligned as one recording. scikit-learn routes groups to what it "
                 "scores only with scoring=None: use Epochs, whose metadata tell the "
@@ -293,7 +294,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         explained = explained_channels(covariance, kept)
         if explained.any():
             names = [names[i] for i in np.flatnonzero(explained)]
-            _warn(
+            warn(
                 f"{names} are sums of the electrodes that are aligned by themselves "
                 "(interpolated, or one too many of an average reference): nothing is "
                 "left of them, they come out missing"
@@ -309,7 +310,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             raise ValueError(f"{where} has no channel that is finite in its windows")
         lost = [names[i] for i in np.flatnonzero(~usable & present.any(axis=0))]
         if lost:
-            _warn(f"{where}: {lost} are not finite in many windows and are left out")
+            warn(f"{where}: {lost} are not finite in many windows and are left out")
         block = x[np.ix_(complete, usable)]
         options = {"sfreq": sfreq, "band": self.band}
         covariances = window_covariances(block, **options)
@@ -320,14 +321,14 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         channels = np.flatnonzero(usable)
         one = carried_by_one(np.diagonal(covariances, axis1=1, axis2=2))
         if one.any() and self.metric == "euclid":
-            _warn(
+            warn(
                 f"{where}: {[names[i] for i in channels[one]]} move in one window of "
                 f"{len(block)} more than in all others, which come out small: leave "
                 "that window out (Epochs.drop_bad), or align with metric='riemann'"
             )
         if flat.any():
             still = [names[i] for i in channels[flat]]
-            _warn(
+            warn(
                 f"{where}: {still} are flat and stay so: missing electrodes to our "
                 "models, to others zeros"
             )
@@ -345,7 +346,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             n = len(block)
             shrinkage = automatic_shrinkage(n, n * per_window, len(rows))
             if shrinkage > 0:
-                _warn(
+                warn(
                     f"{where} has {n} windows of {x.shape[-1]} samples for {len(rows)} "
                     f"channels, too few to align by alone: shrinkage {shrinkage:.2g}"
                 )
@@ -395,10 +396,6 @@ def _is_window(x):
         hasattr(x, name) for name in ("get_data", "datasets", "crop_inds")
     )
     return not holds_windows and np.ndim(x) == 2
-
-
-def _warn(message):
-    warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def _no_groups(groups, reason):

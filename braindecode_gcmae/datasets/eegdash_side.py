@@ -1,11 +1,12 @@
 """The Healthy Brain Network through EEGDash, which finds it on NEMAR or OpenNeuro."""
 
-import warnings
 from pathlib import Path
 
 from braindecode.datasets import BaseConcatDataset, RawDataset
 
 from braindecode_gcmae.datasets.reading import eeg_only, lazily, without_reference
+
+from ..warning import warn
 
 
 def fetch_hbn(
@@ -109,10 +110,9 @@ def fetch_hbn(
             continue
         parts.append(_plain(part, raw, channels, cache))
     if damaged:
-        warnings.warn(
+        warn(
             f"{len(damaged)} of {len(found.datasets)} files cannot be read and are "
-            f"left out: {'; '.join(damaged[:3])}",
-            stacklevel=2,
+            f"left out: {'; '.join(damaged[:3])}"
         )
     if not parts:
         raise ValueError("none of the files can be read")

@@ -14,6 +14,8 @@ from braindecode_gcmae.montage import electrode_positions, match_electrodes
 from braindecode_gcmae.montage.evidence import measured_positions
 from braindecode_gcmae.montage.nets import beside_the_scalp
 
+from ..warning import warn
+
 # One file of each recording: BrainVision's data and EEGLAB's .fdt follow theirs.
 _EXTENSIONS = tuple(".edf .bdf .gdf .vhdr .set .fif .fif.gz .cnt .mff .raw".split())
 _FIF = re.compile(r"\.fif(\.gz)?$", re.IGNORECASE)
@@ -139,10 +141,9 @@ def _without_others(recording):
     if not beside.any() or beside.all():
         return recording
     named = list(zip(recording.ch_names, beside, strict=True))
-    warnings.warn(
+    warn(
         f"{[name for name, other in named if other]} have the type EEG and the names "
-        "of something else: they are left out. Set their types, or rename them",
-        stacklevel=4,
+        "of something else: they are left out. Set their types, or rename them"
     )
     return _picked(recording, [name for name, other in named if not other])
 
@@ -255,19 +256,17 @@ def _opened(files, named, channels, cache, subject_pattern):
             description["subject"] = subject
         parts.append(RawDataset(eeg_only(raw, channels), description))
     if unreadable:
-        warnings.warn(
+        warn(
             f"{len(unreadable)} of {len(files)} files cannot be read and are left out: "
-            f"{'; '.join(unreadable[:3])}",
-            stacklevel=3,
+            f"{'; '.join(unreadable[:3])}"
         )
     if not parts:
         raise ValueError("none of the files can be read")
     if n_whole:
-        warnings.warn(
+        warn(
             f"{n_whole} of {len(files)} recordings hold their data inside a file that "
             "MNE reads whole and are now in memory: give cache=, a folder for copies "
-            "that can be read window by window.",
-            stacklevel=3,
+            "that can be read window by window."
         )
     return BaseConcatDataset(parts)
 

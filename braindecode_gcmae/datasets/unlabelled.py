@@ -1,7 +1,6 @@
 """Large unlabelled collections, read window by window when a window is asked for."""
 
 import copy
-import warnings
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +26,8 @@ from braindecode_gcmae.datasets.reading import (
     subject_of_header,
 )
 from braindecode_gcmae.features.look import same_rate
+
+from ..warning import warn
 
 # What EEGLAB and BrainVision write where a recording was cut or paused.
 _CUTS = ("boundary", "new segment/")
@@ -105,10 +106,9 @@ def _bids_parts(root):
         raise FileNotFoundError(f"the BIDS data set {root} holds no EEG recording.")
     if others:
         files = [str(part.raw.filenames[0]) for part in others[:3]]
-        warnings.warn(
+        warn(
             f"{len(others)} of {len(parts)} files have no channel of type EEG and are "
-            f"left out: {'; '.join(files)}",
-            stacklevel=4,
+            f"left out: {'; '.join(files)}"
         )
     return kept
 
@@ -271,10 +271,9 @@ def unlabelled_windows(data, window_seconds=4.0, overlap_seconds=0.0, *, sfreq=N
             f"no recording is {window_seconds} s long (without bad stretches)."
         )
     if short:
-        warnings.warn(
+        warn(
             f"{len(short)} of {len(short) + len(kept)} recordings are shorter than "
-            f"{window_seconds} s, or bad stretches leave no such window: left out.",
-            stacklevel=2,
+            f"{window_seconds} s, or bad stretches leave no such window: left out."
         )
     _to_one_rate(kept)
     return BaseConcatDataset(kept).set_return_ch_pos(True)

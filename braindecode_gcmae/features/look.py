@@ -1,9 +1,10 @@
 """A look at windows on the host, before time is spent on them."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
+
+from ..warning import warn
 
 __all__ = ["check_scale", "check_windows", "same_rate"]
 
@@ -65,16 +66,16 @@ def check_windows(
     lost = ~finite.any(0)
     lost[list(left_out)] = False
     if lost.any():
-        _warn(f"channels {listed(lost)} are never finite: missing electrodes")
+        warn(f"channels {listed(lost)} are never finite: missing electrodes")
     flat = np.nan_to_num(spread, nan=1.0).max(0) == 0
     if flat.all():
         raise ValueError("all channels are flat: the windows hold no signal")
     if flat.any():
-        _warn(f"channels {listed(flat)} are flat: missing electrodes")
-    check_scale(spread, stacklevel=5)
+        warn(f"channels {listed(flat)} are flat: missing electrodes")
+    check_scale(spread)
 
 
-def check_scale(spread: np.ndarray, stacklevel: int = 4) -> None:
+def check_scale(spread: np.ndarray) -> None:
     """Warn if standard deviations of channels are those of no EEG in µV.
 
     Those that are zero or not finite are left out of account.
@@ -83,20 +84,16 @@ def check_scale(spread: np.ndarray, stacklevel: int = 4) -> None:
     if not moving.size:
         return
     median = float(np.median(moving))
+    # Its order alone: recordings that are alike are told once.
+    size = f"{10.0 ** np.round(np.log10(median)):.0e}"
     if median < _SMALLEST_EEG:
         unit, factor = ("volts", "1e6") if median < 1e-3 else ("millivolts", "1e3")
-        _warn(
-            f"the windows have a standard deviation of {median:.1e}, expected about "
+        warn(
+            f"the windows have a standard deviation of about {size}, expected about "
             f"10 µV: are they in {unit}? Multiply by {factor}",
-            stacklevel,
         )
     if median > _LARGEST_EEG:
-        _warn(
-            f"the windows have a standard deviation of {median:.1e}, expected about "
+        warn(
+            f"the windows have a standard deviation of about {size}, expected about "
             "10 µV: were they multiplied by 1e6 twice?",
-            stacklevel,
         )
-
-
-def _warn(message: str, stacklevel: int = 4) -> None:
-    warnings.warn(message, UserWarning, stacklevel=stacklevel)

@@ -18,6 +18,7 @@ from numbers import Integral, Real
 from ..graph import FreeGraph
 from ..montage import match_electrodes, name_of, require_positions
 from ..montage.evidence import placed
+from ..warning import warn
 from .checkpoint import CheckpointError
 
 __all__ = [
@@ -282,22 +283,18 @@ def _kept(electrodes: list[str], channels: list | None) -> list[str] | None:
             found.setdefault(_rows([name], channels)[0], name)
     rest = list(found.values())
     if not rest:  # another cap, on which all channels are meant
-        warnings.warn(
+        warn(
             f"none of the saved electrodes {electrodes} is among the channels: all "
             f"{len(channels)} channels become electrodes, at places that the weights "
-            "may never have seen",
-            UserWarning,
-            stacklevel=4,
+            "may never have seen"
         )
     else:
         lost = [name for name in electrodes if name not in rest]
-        warnings.warn(
+        warn(
             f"the saved electrodes {lost} are not among the channels, so all "
             f"{len(channels)} channels become electrodes of the loaded model. To go on "
             f"without them give electrodes={rest}; or let the lost ones be channels, "
-            "whose samples are NaN",
-            UserWarning,
-            stacklevel=4,
+            "whose samples are NaN"
         )
     return None
 

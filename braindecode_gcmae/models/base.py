@@ -4,7 +4,6 @@ A plain mixin: a common ``EEGModuleMixin`` base would break ``get_config``.
 """
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from ..features import FeatureNorm
 from ..graph import GeometricGraph
 from ..montage import canonical_name, electrode_positions, name_of
 from ..montage.evidence import placed
+from ..warning import warn
 from .arguments import (
     check_arguments,
     check_channel_names,
@@ -125,12 +125,10 @@ class ElectrodeGraphModel(HubModel):
         """Who the input's channels are, from chs_info or from names."""
         if self._chs_info is None:
             if ch_names is None:
-                warnings.warn(
+                warn(
                     f"{type(self).__name__}: no chs_info or ch_names, so the "
                     "electrodes have no positions; edges are functional or learned "
-                    "only and every electrode counts alike",
-                    UserWarning,
-                    stacklevel=5,
+                    "only and every electrode counts alike"
                 )
                 return int(self.n_chans)
             if len(ch_names) != self.n_chans:
@@ -156,16 +154,14 @@ class ElectrodeGraphModel(HubModel):
         rows = [row for row in self.network.rows.tolist() if unknown[row]]
         if rows:
             names = [name_of(channels[row]) for row in rows]
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: no positions for {names}, neither by 10-05 "
                 "name nor in 'loc'; their edges are functional or learned only"
                 + (
                     ", and nothing tells them from each other, left from right"
                     if len(names) > 1
                     else ""
-                ),
-                UserWarning,
-                stacklevel=5,
+                )
             )
 
     def forward(

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import stat
-import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from ..warning import warn
 
 __all__ = [
     "CheckpointError",
@@ -324,7 +325,7 @@ def load_weights(
     if told and strict:
         raise CheckpointError("; ".join(told))
     for message in told:
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn(message)
     model.load_state_dict(matched, strict=False)
     logger.info("%s: %d of %d tensors matched", path, len(matched), len(wanted))
     return len(matched)

@@ -45,9 +45,10 @@ def signal_of_recordings(dataset) -> dict:
     told = {}
     if len(rates) == 1 and None not in rates:
         told["sfreq"] = rates.pop()
+    names, info = caps.popitem()
     # A transform may have picked some of the channels.
-    if len(caps) == 1 and None not in caps and len(dataset[0][0]) == len(*caps):
-        told["chs_info"] = caps.popitem()[1]["chs"]
+    if names is not None and not caps and len(dataset[0][0]) == len(names):
+        told["chs_info"] = info["chs"]
     return told
 
 

@@ -1,7 +1,6 @@
 """Unlabelled windows from arrays, Epochs or lazy data sets, with subject ids."""
 
 import copy
-import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -24,6 +23,7 @@ from ..montage.recording import (
     recording_info,
     recording_rate,
 )
+from ..warning import warn
 
 __all__ = [
     "CounterShuffle",
@@ -94,13 +94,11 @@ class _LazySource(_Source):
         # Of what is marked bad, or is no EEG, nothing is read: a missing electrode.
         others = other_than_eeg(info, names or ())
         if others.any():
-            warnings.warn(
+            warn(
                 f"{[names[i] for i in np.flatnonzero(others)]} are no EEG: pretraining "
                 "takes them for missing electrodes, and a net that is trained with "
                 "labels for electrodes. Leave them out (pick('eeg')) before windows "
-                "are cut",
-                UserWarning,
-                stacklevel=2,
+                "are cut"
             )
         self.bad = np.flatnonzero(marked_bad(info, names or ()) | others)
         seen = self._with_signal()

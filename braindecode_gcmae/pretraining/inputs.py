@@ -1,7 +1,5 @@
 """What a pretrainer is built from: the windows' channels, rate and length."""
 
-import warnings
-
 import numpy as np
 import torch
 from torch import nn
@@ -15,6 +13,7 @@ from ..features import (
 from ..features.look import same_rate
 from ..losses import info_nce, reconstruction_loss
 from ..montage import canonical_name, electrode_positions, match_electrodes
+from ..warning import warn
 from .arranged import channel_names
 from .data import UnlabelledWindows, subject_text
 
@@ -171,12 +170,10 @@ def warn_unlike(teacher, student) -> None:
     seen = {_sees(model.network.features) for model in (teacher, student)}
     if seen == {_TIME_COURSE, _RHYTHMS}:
         t, s = (type(m.network.features).__name__ for m in (teacher, student))
-        warnings.warn(
+        warn(
             f"teacher and student see different things: one the time course, the other "
             f"the powers of rhythms (features {t} and {s}). What one of them does not "
-            "see is not carried over: give both the same kind of features",
-            UserWarning,
-            stacklevel=2,
+            "see is not carried over: give both the same kind of features"
         )
 
 
@@ -246,13 +243,11 @@ def _check_seen(name: str, model, windows: UnlabelledWindows) -> None:
         )
     people = {subject_text(i) for s in blind if s.ids is not None for i in s.ids}
     told = f" (subjects {sorted(people)[:5]})" if people else ""
-    warnings.warn(
+    warn(
         f"{n_blind} of {len(windows)} windows, of {len(blind)} of "
         f"{len(windows.sources)} recordings{told}, have none of the {name}'s "
         f"electrodes {electrodes}: it learns nothing from them, and its rec_{name} is "
-        "smaller for it",
-        UserWarning,
-        stacklevel=2,
+        "smaller for it"
     )
 
 

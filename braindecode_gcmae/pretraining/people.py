@@ -1,13 +1,13 @@
 """Who is who in the key queue, which outlives a call of fit and its windows."""
 
 import copy
-import warnings
 from hashlib import blake2b
 
 import numpy as np
 from torch import Tensor
 
 from ..models.joint import NOBODY
+from ..warning import warn
 from .data import UnlabelledWindows, subject_codes
 
 __all__ = ["People", "people_for_split"]
@@ -55,12 +55,10 @@ class People:
         if len(self.codes) == 1 and (out.groups >= 0).all():
             out.groups[:] = -1
             if tell:
-                warnings.warn(
+                warn(
                     "all windows are of one person, and keys of the same person are "
                     "no negatives: to have any, this person's windows are contrasted "
-                    "with each other",
-                    UserWarning,
-                    stacklevel=4,
+                    "with each other"
                 )
         unknown = np.flatnonzero(out.groups < 0)
         if len(unknown):

@@ -1,7 +1,6 @@
 """GCMAEPretrainer: joint pretraining as a skorch net and sklearn transformer."""
 
 import copy
-import warnings
 
 import torch
 from skorch import NeuralNet
@@ -10,6 +9,7 @@ from torch.utils.data import Subset
 
 from ..masking import own_randomness
 from ..models import GCMAEStudent, GCMAETeacher, JointPretraining
+from ..warning import warn
 from .arranged import arranged, check_rate
 from .data import CounterShuffle, UnlabelledWindows, collate_windows
 from .inputs import (
@@ -315,18 +315,14 @@ class GCMAEPretrainer(PretrainedModels, NeuralNet):
 
     def _windows(self, x, y, groups) -> UnlabelledWindows:
         if y is not None:
-            warnings.warn(
-                "pretraining uses no labels: y is ignored", UserWarning, stacklevel=3
-            )
+            warn("pretraining uses no labels: y is ignored")
         ready = groups is None and isinstance(x, UnlabelledWindows)
         windows = x if ready else UnlabelledWindows(x, groups)
         if (windows.groups < 0).any() and self.objective != "reconstruction":
-            warnings.warn(
+            warn(
                 "some windows have no subject id: keys of the same person may count "
                 "as negatives (pass groups= to fit, subjects= to that of a "
-                "GCMAEClassifier, or metadata with 'subject')",
-                UserWarning,
-                stacklevel=3,
+                "GCMAEClassifier, or metadata with 'subject')"
             )
         return windows
 

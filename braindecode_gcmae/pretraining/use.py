@@ -1,6 +1,5 @@
 """What a pretrainer is good for: embeddings, in-painting, checkpoints."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..models.checkpoint import read_checkpoint
 from ..models.hub import FIGURE, draw_model, locate_part, publish
 from ..models.own import classes_within, own_parts
 from ..models.wrapped import evaluating, unwrap
+from ..warning import warn
 from .arranged import for_model
 from .data import UnlabelledWindows, collate_windows
 from .inputs import nodes_to_mask, signal_of_model
@@ -137,13 +137,11 @@ class PretrainedModels(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         branch = self._branch(density)
         if not any(f"rec_{density}" in epoch for epoch in self.history):
-            warnings.warn(
+            warn(
                 f"the history holds no training of the {density}'s decoder: unless its "
                 "weights came by load_params, what it paints means nothing. "
                 "save_pretrained keeps the models without their decoders: pickle the "
-                "pretrainer to keep them, or train with an objective that reconstructs",
-                UserWarning,
-                stacklevel=2,
+                "pretrainer to keep them, or train with an objective that reconstructs"
             )
         windows = self._arranged_for(density, X)
         rows, positions = nodes_to_mask(windows, branch.model, masked)

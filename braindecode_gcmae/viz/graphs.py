@@ -1,7 +1,5 @@
 """Electrode graphs on a head, and what separates a student's from its teacher's."""
 
-import warnings
-
 import numpy as np
 import torch
 
@@ -9,6 +7,7 @@ from ..graph import binarise, topology_pairs
 from ..montage import match_electrodes
 from ..selection import mean_graph
 from ..selection.teacher import model_of
+from ..warning import warn
 from .heads import (
     colour_bar,
     dots,
@@ -284,11 +283,9 @@ def _without_nan(graph, names):
         alone = unknown.sum(1) == len(graph) - 1
         lost = [name for name, gone in zip(names, alone, strict=False) if gone]
         whose = f"; those of {len(lost)} of {len(graph)} electrodes all are: {lost}"
-        warnings.warn(
+        warn(
             f"{unknown.sum() // 2} edge weights are NaN and drawn as no edge"
-            + (whose if lost else ""),
-            UserWarning,
-            stacklevel=3,
+            + (whose if lost else "")
         )
     return np.where(np.isnan(graph), 0.0, graph)
 

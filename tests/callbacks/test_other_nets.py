@@ -288,9 +288,7 @@ def test_recordings_in_different_orders_are_refused_together():
     given = classifier(callbacks=distil(teacher()), classes=[0, 1])
     net = quietly(fit, GCMAEClassifier(**given.get_params(deep=False)))
     quietly(net.predict_proba, same)
-    with pytest.raises(
-        ValueError, match="model in its order.*reorder_channels"
-    ):
+    with pytest.raises(ValueError, match="model in its order.*reorder_channels"):
         net.predict_proba(both)
 
 

@@ -405,9 +405,7 @@ def test_a_models_repr_tells_its_weights():
 # --------------------------------------------------------------------- what is told
 def test_a_cap_without_any_saved_electrode_is_told(tmp_path):
     build(electrodes=LD).save_pretrained(tmp_path)
-    with pytest.warns(
-        UserWarning, match="none of the saved.*all 2 channels"
-    ):
+    with pytest.warns(UserWarning, match="none of the saved.*all 2 channels"):
         model = GCMAEStudent.from_pretrained(tmp_path, ch_names=["Fp1", "Fp2"])
     assert model.network.n_nodes == 2
 

@@ -1,6 +1,5 @@
 """Are the channels of windows those of a model, which takes them by row?"""
 
-import warnings
 from types import SimpleNamespace
 
 import mne
@@ -13,6 +12,7 @@ from ...features.look import check_scale
 from ...montage.recording import marked_bad, recording_info, recording_rate
 from ...pretraining import UnlabelledWindows
 from ...pretraining.arranged import channel_names, check_rate, for_model
+from ...warning import warn
 
 __all__ = [
     "check_channels",
@@ -86,7 +86,7 @@ def refuse_sparse(x, student: nn.Module) -> None:
         )
 
 
-def warn_of_bads(x, stacklevel: int = 2) -> bool:
+def warn_of_bads(x) -> bool:
     """Say which channels of Epochs or a dataset are marked bad, and data still.
 
     Pretraining and alignment take them for missing; a net takes what it is given.
@@ -100,12 +100,10 @@ def warn_of_bads(x, stacklevel: int = 2) -> bool:
     else:
         used = set().union(*map(_used_although_bad, getattr(x, "datasets", [x])))
     if used:
-        warnings.warn(
+        warn(
             f"{sorted(used)} are marked bad, and a net takes all channels as they are: "
             "align the windows (RecordingAlignment), which makes bad channels missing, "
-            "or set them to NaN",
-            UserWarning,
-            stacklevel=stacklevel,
+            "or set them to NaN"
         )
     return bool(used)
 
@@ -145,17 +143,15 @@ def warn_of_windows(x, model: nn.Module, said: frozenset) -> frozenset:
         that could be compared, or channels are marked bad and data still.
     """
     found = set()
-    if "bads" not in said and warn_of_bads(x, stacklevel=4):
+    if "bads" not in said and warn_of_bads(x):
         found.add("bads")
     if "length" not in said and has_other_length(x, model):
         found.add("length")
         seconds = model.n_times / model.sfreq
-        warnings.warn(
+        warn(
             f"the windows have {x.shape[2]} samples, the model was built for "
             f"{model.n_times} ({seconds:g} s at {model.sfreq:g} Hz): have they another "
-            "sampling rate? Resample them; longer ones at this rate are welcome",
-            UserWarning,
-            stacklevel=3,
+            "sampling rate? Resample them; longer ones at this rate are welcome"
         )
     spread = _spread(x)
     moving = spread[np.isfinite(spread) & (spread > 0)]
@@ -163,7 +159,7 @@ def warn_of_windows(x, model: nn.Module, said: frozenset) -> frozenset:
         magnitude = round(float(np.log10(np.median(moving))))
         if magnitude not in said:
             found.add(magnitude)
-            check_scale(spread, stacklevel=5)
+            check_scale(spread)
     return frozenset(found)
 
 

@@ -1,8 +1,8 @@
 """What the links of two graphs can teach, noted and told (D6)."""
 
-import warnings
-
 import torch
+
+from ...warning import warn
 
 __all__ = ["note_pairs", "warn_silent"]
 
@@ -39,12 +39,10 @@ def note_pairs(distillation, net) -> None:
 
 def _warn_unlinked(n_kept: int) -> None:
     """Say that the topology of so few electrodes has nothing to teach."""
-    warnings.warn(
+    warn(
         f"the teacher's graph links no two of the student's {n_kept} electrodes, "
         "neither directly nor through a removed one: the topology term is 0. A larger "
-        "density= links more",
-        UserWarning,
-        stacklevel=4,
+        "density= links more"
     )
 
 
@@ -57,18 +55,14 @@ def warn_silent(n_kept: int) -> None:
     )
     if n_kept < 3:
         why = "two electrodes have one similarity, and no topology: keep three or more"
-    warnings.warn(
-        f"the topology term was 0 in every epoch: {why}", UserWarning, stacklevel=3
-    )
+    warn(f"the topology term was 0 in every epoch: {why}")
 
 
 def _warn_few_neighbours(degrees: torch.Tensor) -> None:
     """Say that the local structure of so sparse a graph has nothing to teach."""
     if int(degrees.max()) < 2:
-        warnings.warn(
+        warn(
             "no electrode has two neighbours in the student's graph, and the local "
             "structure (lsp_weight) of one is always 1: the term is 0. A larger "
-            "density= links more",
-            UserWarning,
-            stacklevel=4,
+            "density= links more"
         )

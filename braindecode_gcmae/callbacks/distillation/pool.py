@@ -8,6 +8,7 @@ from torch import nn
 from ...pretraining import UnlabelledWindows
 from ...pretraining.arranged import for_model
 from ...pretraining.twins import not_compared, without_twins
+from ...warning import warn
 from ..checks.inputs import check_unlabelled
 from ..checks.split import has_windows, held_out
 
@@ -44,7 +45,7 @@ def unlabelled_pool(given, model: nn.Module, net, X, y) -> UnlabelledWindows | N
     n_twins = without_twins(kept, _fitted(X, model))[1]
     if n_twins:
         # They stay: to be learnt from with labels and without is no leak by itself.
-        _warn(
+        warn(
             f"{n_twins} of the unlabelled windows are also among those of fit: a "
             "cross-validation over these would train on windows that it tests on. "
             "Hand over other people's"
@@ -56,14 +57,14 @@ def _not_validated_on(pool: UnlabelledWindows, valid: UnlabelledWindows):
     """What remains of a pool; None if nothing does."""
     n_unknown = not_compared(pool, valid)
     if n_unknown:
-        _warn(
+        warn(
             f"{n_unknown} of the unlabelled windows could not be compared with those "
             "that the net is validated on, without reading recordings from disk: see "
             "to it that they are other people's"
         )
     kept, n_twins = without_twins(pool, valid)
     if n_twins:
-        _warn(
+        warn(
             f"{n_twins} of the unlabelled windows are among those that the net is "
             "validated on, and are left out"
         )
@@ -76,7 +77,3 @@ def _fitted(X, model: nn.Module) -> UnlabelledWindows:
         warnings.simplefilter("ignore")  # check_seen has said it
         windows = UnlabelledWindows(X)
         return for_model(windows, model) if isinstance(X, mne.BaseEpochs) else windows
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)

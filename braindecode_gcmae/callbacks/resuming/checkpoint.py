@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ...models import CheckpointError
 from ...models.checkpoint import replace_file
 from ...models.wrapped import unwrap
 from ...pretraining.processes import n_processes, process_index
+from ...warning import warn
 from ..describe import DescribedCallback
 from ..hooks import check_all, device_of
 from ..randomness import random_state, restore_random_state
@@ -141,12 +141,10 @@ class ResumableCheckpoint(DescribedCallback, Callback):
         state = self._read(net)
         check_run(self.file, state.get("run"), self.run_)
         if len(net.history) and len(json.loads(state["history"])) >= net.max_epochs:
-            warnings.warn(
+            warn(
                 f"{self.file} holds this run, all {net.max_epochs} epochs of it: there "
                 "is nothing left to do. To train on, raise max_epochs, or remove the "
-                "callback",
-                UserWarning,
-                stacklevel=2,
+                "callback"
             )
         self.state_ = state
         self.begin_ = state["random_at_begin"]
@@ -276,13 +274,11 @@ class ResumableCheckpoint(DescribedCallback, Callback):
             new = [thing for _, thing in left if (name, thing) not in self.told_]
             self.told_.update(left)
             if new:
-                warnings.warn(
+                warn(
                     f"{', '.join(new)} of the callback {name!r} is not kept in "
                     f"{self.file}: a run that goes on begins with another. Numbers, "
                     "text, arrays, tensors and lists and dicts of them (state_dict) "
-                    "are kept. If nothing depends on it, leave out the last underscore",
-                    UserWarning,
-                    stacklevel=2,
+                    "are kept. If nothing depends on it, leave out the last underscore"
                 )
 
     # -- restoring ---------------------------------------------------------------

@@ -7,7 +7,6 @@ import functools
 import inspect
 import os
 import re
-import warnings
 from pathlib import Path
 from reprlib import recursive_repr
 from types import FunctionType, MethodType
@@ -26,6 +25,7 @@ from ...models import CheckpointError
 from ...models.wrapped import unwrap
 from ...pretraining import UnlabelledWindows
 from ...pretraining.processes import n_processes
+from ...warning import warn
 from ..cuda_graph import CudaGraph
 from ..describe import (
     ADDRESS,
@@ -139,12 +139,10 @@ def check_run(file, saved: dict | None, here: dict) -> None:
         )
     differ = _differences(saved["foreign"], here["foreign"])
     if differ:
-        warnings.warn(
+        warn(
             f"{file} was written with other callbacks: {differ}. If they only watch, "
             "all is well; if they shape the training, this is another run and needs "
-            "another folder",
-            UserWarning,
-            stacklevel=2,
+            "another folder"
         )
 
 

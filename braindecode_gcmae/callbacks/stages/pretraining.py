@@ -2,7 +2,6 @@
 
 import copy
 import json
-import warnings
 
 import mne
 from skorch.callbacks import Callback
@@ -14,6 +13,7 @@ from ...pretraining import GCMAEPretrainer, UnlabelledWindows
 from ...pretraining.arranged import for_model
 from ...pretraining.inputs import signal_of_model
 from ...pretraining.twins import without_twins
+from ...warning import warn
 from ..checks.ahead import check_ahead
 from ..checks.channels import refuse_others
 from ..checks.inputs import refuse_cropped
@@ -201,12 +201,10 @@ class GCMAEPretraining(OncePerModule, DescribedCallback, Callback):
             more = for_model(more, module)
             more, n_twins = without_twins(more, parts[0])
             if n_twins:
-                warnings.warn(
+                warn(
                     f"{n_twins} of the unlabelled windows are also among those of fit "
                     "and are left out: a cross-validation over these would pretrain on "
-                    "windows that it tests on. Hand over other people's",
-                    UserWarning,
-                    stacklevel=2,
+                    "windows that it tests on. Hand over other people's"
                 )
             parts += [] if more is None else [more]
         return UnlabelledWindows(parts)
