@@ -324,7 +324,7 @@ def test_no_signal_at_all_is_an_error():
 
 def test_one_window_is_only_brought_to_scale():
     x = recording(22, n_windows=1)
-    with pytest.warns(UserWarning, match="has 1 windows.*shrinkage 1"):
+    with pytest.warns(UserWarning, match="1 windows of .*shrinkage 1"):
         out = RecordingAlignment().transform(x)
     np.testing.assert_allclose(out, x * 10 / np.sqrt(x.var(axis=-1).mean()))
 

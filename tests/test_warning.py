@@ -8,7 +8,7 @@ import pytest
 from tiny import X, Y, classifier, pretrainer, windows
 
 from braindecode_gcmae import GCMAEClassifier, RecordingAlignment
-from braindecode_gcmae.warning import warn
+from braindecode_gcmae.warning import Notes, warn
 
 
 def told(function, *given, match=""):
@@ -64,3 +64,24 @@ def test_where_no_line_is_the_users_it_is_told_all_the_same():
     with pytest.warns(UserWarning, match="deep"):
         thread.start()
         thread.join()
+
+
+def test_a_text_of_many_recordings_is_told_once():
+    notes = Notes()
+    for label in "abcde":
+        notes.add(label, "too short")
+    notes.add("a", "flat")
+    with pytest.warns(UserWarning) as caught:
+        notes.tell()
+    assert [str(w.message) for w in caught] == [
+        "5 recordings ('a', 'b', 'c', ...): too short",
+        "recording 'a': flat",
+    ]
+
+
+def test_recordings_that_are_too_short_are_told_together():
+    x = np.random.default_rng(0).normal(size=(12, 3, 50))
+    with pytest.warns(UserWarning, match="too few") as caught:
+        RecordingAlignment().transform(x, groups=np.arange(12) // 3)
+    (message,) = (str(w.message) for w in caught)
+    assert message.startswith("4 recordings (0, 1, 2, ...): 3 windows of 50 samples")

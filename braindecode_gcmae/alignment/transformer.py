@@ -40,7 +40,7 @@ from braindecode_gcmae.alignment.signal import (
 from braindecode_gcmae.montage import canonical_name
 from braindecode_gcmae.montage.evidence import name_of
 from braindecode_gcmae.montage.recording import joined_epochs
-from braindecode_gcmae.warning import warn
+from braindecode_gcmae.warning import Notes, warn
 
 
 class ChannelMap:
@@ -270,16 +270,17 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         if channels is None:
             check_named(self.electrodes, self.ch_names)
             channels = named_channels(self.ch_names, x.shape[1])
-        out = np.empty_like(x)
+        out, notes = np.empty_like(x), Notes()
         for label, rows in split_recordings(groups, len(x)):
             part = x[rows]
-            out[rows] = self._map(part, scale, sfreq, channels, label)(part)
+            out[rows] = self._map(part, scale, sfreq, channels, label, notes)(part)
+        notes.tell()
         return out
 
-    def _map(self, x, scale, sfreq, channels, label):
+    def _map(self, x, scale, sfreq, channels, label, notes):
         """Return the map of one recording (B, N, T)."""
         names = [name_of(channel) for channel in channels]
-        found = self._plain_map(x, scale, sfreq, names, label)
+        found = self._plain_map(x, scale, sfreq, names, label, notes)
         kept = electrode_mask(self.electrodes, channels)
         if kept is None or kept.all():
             return found
@@ -287,21 +288,23 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said of all channels already
             try:
-                alone = self._plain_map(x[:, kept], scale, sfreq, own, label)
+                rest = scale, sfreq, own, label, Notes()
+                alone = self._plain_map(x[:, kept], *rest)
             except ValueError:  # none of them has a signal: nothing to map
                 return found
         covariance, shrinkage = found.covariance, found.shrinkage
         explained = explained_channels(covariance, kept)
         if explained.any():
             names = [names[i] for i in np.flatnonzero(explained)]
-            warn(
+            notes.add(
+                label,
                 f"{names} are sums of the electrodes that are aligned by themselves "
                 "(interpolated, or one too many of an average reference): nothing is "
-                "left of them, they come out missing"
+                "left of them, they come out missing",
             )
         return ChannelMap(covariance, shrinkage, scale, kept, alone)
 
-    def _plain_map(self, x, scale, sfreq, names, label):
+    def _plain_map(self, x, scale, sfreq, names, label, notes):
         """Return the map of one recording (B, N, T), no channels being special."""
         where = "the recording" if label is None else f"recording {label!r}"
         present = np.isfinite(x).all(axis=-1)
@@ -310,7 +313,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             raise ValueError(f"{where} has no channel that is finite in its windows")
         lost = [names[i] for i in np.flatnonzero(~usable & present.any(axis=0))]
         if lost:
-            warn(f"{where}: {lost} are not finite in many windows and are left out")
+            notes.add(label, f"{lost} are not finite in many windows and are left out")
         block = x[np.ix_(complete, usable)]
         options = {"sfreq": sfreq, "band": self.band}
         covariances = window_covariances(block, **options)
@@ -321,16 +324,18 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
         channels = np.flatnonzero(usable)
         one = carried_by_one(np.diagonal(covariances, axis1=1, axis2=2))
         if one.any() and self.metric == "euclid":
-            warn(
-                f"{where}: {[names[i] for i in channels[one]]} move in one window of "
+            notes.add(
+                label,
+                f"{[names[i] for i in channels[one]]} move in one window of "
                 f"{len(block)} more than in all others, which come out small: leave "
-                "that window out (Epochs.drop_bad), or align with metric='riemann'"
+                "that window out (Epochs.drop_bad), or align with metric='riemann'",
             )
         if flat.any():
             still = [names[i] for i in channels[flat]]
-            warn(
-                f"{where}: {still} are flat and stay so: missing electrodes to our "
-                "models, to others zeros"
+            notes.add(
+                label,
+                f"{still} are flat and stay so: missing electrodes to our models, to "
+                "others zeros",
             )
         moving = ~flat
         covariances = covariances[:, moving][:, :, moving]
@@ -346,9 +351,10 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             n = len(block)
             shrinkage = automatic_shrinkage(n, n * per_window, len(rows))
             if shrinkage > 0:
-                warn(
-                    f"{where} has {n} windows of {x.shape[-1]} samples for {len(rows)} "
-                    f"channels, too few to align by alone: shrinkage {shrinkage:.2g}"
+                notes.add(
+                    label,
+                    f"{n} windows of {x.shape[-1]} samples for {len(rows)} channels "
+                    f"are too few to align by alone: shrinkage {shrinkage:.2g}",
                 )
         return ChannelMap(full, shrinkage, scale)
 
@@ -378,11 +384,14 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
                     f"{[name_of(channel) for channel in channels]}: leave ch_names "
                     "out, a dataset knows its own"
                 )
-            return self._map(x, self.scale, self.sfreq, channels, label)
+            return self._map(x, self.scale, self.sfreq, channels, label, notes)
 
+        notes = Notes()
         groups = recording_columns(dataset.description, self.groups_from)
         keep_bads = self.bads == "keep"
-        return map_dataset(dataset, groups, find_map, keep_bads=keep_bads)
+        aligned = map_dataset(dataset, groups, find_map, keep_bads=keep_bads)
+        notes.tell()
+        return aligned
 
 
 def _spelled(channels):
