@@ -179,7 +179,7 @@ class ElectrodeGraphModel(HubModel):
             Windows in µV: all channels in the order of ``chs_info`` (``ch_names``), or,
             where ``electrodes`` are fewer, just these in their own order. A channel
             with a sample that is not finite (or beyond 1e12 µV, whose power is not)
-            is a missing electrode.
+            is a missing electrode, and so is one that moves by less than 1e-7 µV.
         pos : Tensor, shape (B, C, 3), optional
             Positions in metres, head frame, of batches that mix montages.
         ch_mask : Tensor of bool, shape (B, C), optional
