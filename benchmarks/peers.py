@@ -101,7 +101,7 @@ def chosen(rows):
     return out
 
 
-def run(windows, units, path, *, sets=SETS, device="cpu"):
+def run(windows, units, path, *, sets=SETS, networks=None, device="cpu"):
     """Tune, train and test every network in each (seed, fold)."""
 
     def cells(electrodes, name, budget, **where):
@@ -115,7 +115,7 @@ def run(windows, units, path, *, sets=SETS, device="cpu"):
 
     for electrodes, (seed, fold) in product(sets, units):
         where = {"seeds": (seed,), "folds": (fold,)}
-        for name in NETWORKS:
+        for name in networks or NETWORKS:
             for budget in SETTINGS:
                 cells(electrodes, name, budget, nested=True, **where)
             own = chosen(latest_code(read_rows(path)))[electrodes, name, seed, fold]
@@ -250,6 +250,7 @@ def main(arguments=None):
     """Run what is asked for, then write the tables."""
     parser = study_parser("peers", teacher_size="default", threads=1)
     parser.add_argument("--electrodes", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--windows", help="what prepare wrote, else cache or MNE_DATA")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -262,7 +263,8 @@ def main(arguments=None):
 
         torch.set_num_threads(options.threads)
         windows = load_or_prepare("left-right", None, options.windows)
-        where = {"sets": options.electrodes, "device": options.device}
+        where = {"sets": options.electrodes, "networks": options.networks}
+        where["device"] = options.device
         run(windows, asked(options), options.out, **where)
     rows = latest_code(read_rows(options.out))
     options.out.with_suffix(".md").write_text(markdown(rows))
