@@ -14,7 +14,8 @@ study reads, are read for all networks alike, to choose and not to train.
 
 *As it is*: batches of 64 and 1e-3, the main study's setting. *Not aligned*: the same on
 recordings as they are. Intervals are 95 % over people, differences paired; p with
-Holm's correction over the networks that are compared with the tuned student.
+Holm's correction over the networks that are compared with the tuned student. Tangent
+space is that of the main study, three seeds, paired over the seeds of both.
 """
 
 from __future__ import annotations
