@@ -1,6 +1,6 @@
 """Peers with as much tuning as our student, and each network without alignment.
 
-    python -m benchmarks.peers --seeds 2       # three hours on two cores
+    python -m benchmarks.peers --seeds 2       # seven hours on one core
     python -m benchmarks.peers --table         # results/peers.md
 
 Left v. right fist, ten people with labels. Every network, our student from scratch
@@ -25,7 +25,10 @@ import logging
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
+
 from benchmarks.cells import Budget, read_rows
+from benchmarks.figures import COLOURS, MARKERS
 from benchmarks.methods import PEER_NETWORKS
 from benchmarks.options import asked, study_parser
 from benchmarks.rows import RESULTS, description, grouped, line, spread
@@ -235,9 +238,8 @@ def markdown(rows):
     for electrodes in SETS:
         lines = table(rows, electrodes)
         if lines:
-            seeds = {s["n_seeds"] for s in tested(rows)["tuned"][electrodes].values()}
-            n = " to ".join(str(n) for n in sorted({min(seeds), max(seeds)}))
-            parts += ["", f"## {electrodes}, seeds: {n}", "", *lines]
+            n = _seeds(tested(rows)["tuned"][electrodes])
+            parts += ["", f"## {electrodes}, {n} seeds", "", *lines]
     parts += [
         "",
         "## Settings chosen (batch, learning rate)",
@@ -245,6 +247,52 @@ def markdown(rows):
         *settings_taken(rows),
     ]
     return "\n".join([*parts, ""])
+
+
+KINDS = {
+    "unaligned": "as it is, not aligned",
+    "plain": "as it is",
+    "tuned": "tuned in each fold",
+}
+
+
+def figure(rows, path):
+    """Accuracy of each network, not aligned, as it is and tuned; a panel a cap."""
+    from matplotlib.figure import Figure
+
+    found = tested(rows)
+    sets = [name for name in SETS if STUDENT in found["tuned"].get(name, {})]
+    fig = Figure(figsize=(1.4 + 4.2 * len(sets), 4.2), layout="constrained")
+    axes = fig.subplots(1, len(sets), squeeze=False)[0]
+    for ax, electrodes in zip(axes, sets, strict=True):
+        tuned = found["tuned"][electrodes]
+        names = sorted(tuned, key=lambda name: tuned[name]["mean"])
+        for i, (kind, label) in enumerate(KINDS.items()):
+            own = [100 * _triple(found[kind][electrodes][name]) for name in names]
+            mean, low, high = np.transpose(own)
+            places = np.arange(len(names)) + 0.24 * (i - 1)
+            arms = [mean - low, high - mean]
+            look = {"fmt": MARKERS[i], "color": COLOURS[i], "capsize": 2}
+            ax.errorbar(mean, places, xerr=arms, label=label, **look)
+        linear = tangent_space(electrodes)[TANGENT[0]]["mean"]
+        told = "tangent space + LR,\nre-centred"
+        ax.axvline(100 * linear, color="0.3", linewidth=1, label=told)
+        ax.axvline(50, color="0.6", linestyle=":", linewidth=1)
+        ax.set_yticks(range(len(names)), [LABELS.get(n, n) for n in names])
+        ax.set_title(electrodes.replace("-", " ") + f", {_seeds(tuned)} seeds")
+        ax.set_xlabel("accuracy (%), unseen people, 95 % CI over people")
+    handles = fig.axes[0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    fig.savefig(path, dpi=130)
+
+
+def _triple(summary):
+    return np.array([summary[key] for key in ("mean", "low", "high")])
+
+
+def _seeds(summaries):
+    counts = sorted({summary["n_seeds"] for summary in summaries.values()})
+    return " or ".join(map(str, counts))
 
 
 def main(arguments=None):
@@ -269,6 +317,7 @@ def main(arguments=None):
         run(windows, asked(options), options.out, **where)
     rows = latest_code(read_rows(options.out))
     options.out.with_suffix(".md").write_text(markdown(rows))
+    figure(rows, options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

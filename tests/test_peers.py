@@ -95,6 +95,12 @@ def test_the_page_pairs_every_network_with_the_tuned_student(study, tmp_path):
     assert counts == "| EEGNet | 0 | 0 | 0 | 5 |"
 
 
+def test_the_figure_has_a_line_a_network(study, tmp_path):
+    rows = done(tmp_path / "peers.csv")
+    peers.figure(rows, tmp_path / "peers.png")
+    assert (tmp_path / "peers.png").stat().st_size > 10_000
+
+
 def test_a_network_is_run_on_recordings_as_they_are():
     windows, seen = make_windows(), []
 
