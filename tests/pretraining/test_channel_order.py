@@ -131,11 +131,11 @@ def test_a_net_that_takes_channels_by_row_refuses_another_order():
         classifier(student(), cls=GCMAEClassifier),
     ):
         for what in (wrong, SliceDataset(recorded)):
-            with pytest.raises(ValueError, match="expected .*reorder_channels"):
+            with pytest.raises(ValueError, match="reorder_channels"):
                 net.fit(what, Y)
     net = classifier(cls=GCMAEClassifier).fit(x, Y)
     assert len(net.predict(x)) == len(X)
-    with pytest.raises(ValueError, match="expected .*reorder_channels"):
+    with pytest.raises(ValueError, match="reorder_channels"):
         net.predict(wrong)
     with pytest.raises(ValueError, match="200 Hz"):
         net.predict(named(X, NAMES, sfreq=2 * SFREQ))
