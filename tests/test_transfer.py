@@ -17,7 +17,7 @@ from braindecode_gcmae import GCMAEStudent, GCMAETeacher, montage_preset
 from braindecode_gcmae.montage import electrode_positions, make_chs_info
 
 # a few short windows a person are the point
-pytestmark = pytest.mark.filterwarnings("ignore:recording .* too few to align")
+pytestmark = pytest.mark.filterwarnings("ignore:.*too few to align")
 NAMES = tuple(montage_preset("10-20-19"))
 N_TIMES, PER_PERSON = 96, 4
 BUDGET = Budget(epochs=2, batch_size=8, pretraining_epochs=1, teacher_size="small")
