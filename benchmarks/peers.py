@@ -242,7 +242,7 @@ def markdown(rows):
             parts += ["", f"## {electrodes}, {n} seeds", "", *lines]
     parts += [
         "",
-        "## Settings chosen (batch, learning rate)",
+        "## Settings chosen (batch, learning rate), on all caps",
         "",
         *settings_taken(rows),
     ]
@@ -263,7 +263,7 @@ def figure(rows, path):
     found = tested(rows)
     sets = [name for name in SETS if STUDENT in found["tuned"].get(name, {})]
     fig = Figure(figsize=(1.4 + 4.2 * len(sets), 4.2), layout="constrained")
-    axes = fig.subplots(1, len(sets), squeeze=False)[0]
+    axes = fig.subplots(1, len(sets), squeeze=False, sharex=True)[0]
     for ax, electrodes in zip(axes, sets, strict=True):
         tuned = found["tuned"][electrodes]
         names = sorted(tuned, key=lambda name: tuned[name]["mean"])
@@ -280,7 +280,7 @@ def figure(rows, path):
         ax.axvline(50, color="0.6", linestyle=":", linewidth=1)
         ax.set_yticks(range(len(names)), [LABELS.get(n, n) for n in names])
         ax.set_title(electrodes.replace("-", " ") + f", {_seeds(tuned)} seeds")
-        ax.set_xlabel("accuracy (%), unseen people, 95 % CI over people")
+        ax.set_xlabel("accuracy (%), unseen people")
     handles = fig.axes[0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
     fig.savefig(path, dpi=130)

@@ -255,7 +255,8 @@ def _check_seen(name: str, model, windows: UnlabelledWindows) -> None:
 def _sees_any(network, positions: np.ndarray) -> bool:
     """Whether a cap has any of a network's electrodes; asked of the network itself."""
     where = torch.as_tensor(positions, device=network.positions.device).unsqueeze(0)
-    x = where.new_ones(1, len(positions), network.shortest)
+    moving = torch.linspace(-1, 1, network.shortest, device=where.device)
+    x = moving.expand(1, len(positions), -1)
     return bool(network.locate(x, where)[1].present.any())
 
 
