@@ -197,9 +197,9 @@ class ElectrodeGraphNetwork(nn.Module):
         """
         if not (may_look(x) and len(x) and (ch_mask is None or bool(ch_mask.all()))):
             return None
-        low, high = torch.aminmax(x, dim=-1)  # of which NaN makes NaN
-        data = (low > -_LARGEST) & (high < _LARGEST) & (high - low > _STILL)
-        if not bool(data.all()):
+        low, high = x.amin(-1), x.amax(-1)  # of which NaN makes NaN
+        largest = max(float(high.amax()), -float(low.amin()))
+        if not (largest < _LARGEST and float((high - low).amin()) > _STILL):
             return None
         return self._memo(_whole_cap, self.positions, self.basis, len(x))
 
@@ -386,9 +386,9 @@ def _is_data(x: Tensor) -> Tensor:
     It has no NaN, is not so large that its power would overflow, and moves: what is
     unplugged, railed or filled with zeros does not, but for the rounding of filters.
     """
-    low, high = torch.aminmax(x, dim=-1)
+    moves = x.amax(-1) - x.amin(-1) > 1e-7
     # Each sample is looked at: onnxruntime's least and largest pass over NaN.
-    return (x.abs() < 1e12).all(-1) & (high - low > 1e-7)
+    return (x.abs() < 1e12).all(-1) & moves
 
 
 def _with_data(x: Tensor, ch_mask: Tensor | None) -> Tensor:
