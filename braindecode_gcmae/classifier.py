@@ -25,6 +25,7 @@ from .callbacks.checks.inputs import (
 )
 from .models.wrapped import unwrap
 from .montage.recording import kept_epochs, signal_of_recordings
+from .pretraining.people import keeps_people_together
 
 __all__ = ["GCMAEClassifier"]
 
@@ -257,8 +258,7 @@ class GCMAEClassifier(EEGClassifier):
         told = getattr(self, "fit_metadata_", {})
         groups = told.get("groups")
         groups = told.get("subjects") if groups is None else groups
-        splitter = type(getattr(self.train_split, "cv", None)).__name__
-        if groups is not None and "Group" in splitter:
+        if groups is not None and keeps_people_together(self.train_split):
             fit_params["groups"] = groups
         return super().get_split_datasets(X, y, **fit_params)
 

@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .features.electrodes import STILL
 from .features.look import check_scale, same_rate
 
 __all__ = ["Decision", "StreamingClassifier"]
-
-
-_STILL = 1e-7  # µV, as in the models
 
 
 class Decision(NamedTuple):
@@ -180,7 +178,7 @@ class StreamingClassifier:
     def _decide(self, window: np.ndarray) -> Decision:
         """The answer to a window, aligned by what was seen until now."""
         with np.errstate(invalid="ignore"):  # of samples that are not finite
-            still = np.ptp(window, -1) <= _STILL
+            still = np.ptp(window, -1) <= STILL
         if self.align is not None and self.align.has_seen:
             window = self.align.transform(window)
         elif self.align is not None:  # nothing was seen: nothing to align

@@ -1354,7 +1354,7 @@ def test_electrodes_by_name_in_an_array_ask_for_names():
 @pytest.mark.parametrize("given", ["array", "epochs"])
 def test_a_preset_is_no_list_of_electrodes(given):
     x = recording(1) if given == "array" else make_epochs(recording(1))
-    with pytest.raises(ValueError, match="turned into names by montage_preset"):
+    with pytest.raises(TypeError, match="turned into names by montage_preset"):
         RecordingAlignment(electrodes="motor-8").transform(x)
 
 

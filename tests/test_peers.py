@@ -117,9 +117,6 @@ def test_a_network_is_run_on_recordings_as_they_are():
     assert replace(cell).labelled("nested")[0].std() < seen[0].std()
 
 
-@pytest.mark.skipif(
-    not (RESULTS / "peers.csv").exists(), reason="the study has not been made"
-)
 def test_the_stored_page_is_made_of_the_stored_rows():
     rows = latest_code(read_rows(RESULTS / "peers.csv"))
     assert (RESULTS / "peers.md").read_text() == peers.markdown(rows)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from braindecode_gcmae.montage import match_electrodes
+from braindecode_gcmae.montage.evidence import as_list
 
 __all__ = ["check_named", "electrode_mask", "named_channels"]
 
@@ -20,15 +21,10 @@ def named_channels(ch_names, n_chans):
 
 def check_named(electrodes, ch_names):
     """Refuse electrodes by name in arrays, whose channels have none."""
-    if isinstance(electrodes, str):
+    rows = as_list([] if electrodes is None else electrodes, "electrodes")
+    if ch_names is None and any(isinstance(row, str) for row in rows):
         raise ValueError(
-            f"electrodes must be a list of names, got {electrodes!r}; a preset is "
-            "turned into names by montage_preset(...)"
-        )
-    named = any(isinstance(row, str) for row in electrodes or ())
-    if named and ch_names is None:
-        raise ValueError(
-            f"electrodes={list(electrodes)} are names, and an array does not tell its "
+            f"electrodes={rows} are names, and an array does not tell its "
             "channels': pass ch_names=, or Epochs (in MOABB return_epochs=True)"
         )
 
@@ -37,7 +33,7 @@ def electrode_mask(electrodes, channels):
     """Rows of ``electrodes`` as a mask (N,), None if there are none."""
     if electrodes is None:
         return None
-    rows = list(electrodes)
+    rows = as_list(electrodes, "electrodes")
     if any(isinstance(row, str) for row in rows):
         try:
             rows = match_electrodes(rows, channels)  # as a model with these channels

@@ -205,7 +205,7 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             If the shape is not (B, N, T), no window is left, every channel is bad or
             flat, ``groups`` does not fit, or the band does not fit the signal.
         TypeError
-            If ``X`` is nothing that holds windows.
+            If ``X`` is nothing that holds windows, or ``electrodes`` are no list.
         """
         self._check_options()
         X = joined_epochs(X)
@@ -258,8 +258,6 @@ class RecordingAlignment(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"groups_from must be a sequence of names, got {self.groups_from!r}"
             )
-        if isinstance(self.electrodes, str):
-            check_named(self.electrodes, None)
         if self.electrodes is not None and self.metric != "euclid":
             raise ValueError(
                 "electrodes= needs metric='euclid': a part of a Riemannian mean is not "

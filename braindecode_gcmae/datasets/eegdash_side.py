@@ -5,8 +5,7 @@ from pathlib import Path
 from braindecode.datasets import BaseConcatDataset, RawDataset
 
 from braindecode_gcmae.datasets.reading import eeg_only, lazily, without_reference
-
-from ..warning import warn
+from braindecode_gcmae.warning import warn
 
 
 def fetch_hbn(

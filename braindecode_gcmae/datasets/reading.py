@@ -13,8 +13,7 @@ from braindecode.datasets import BaseConcatDataset, RawDataset
 from braindecode_gcmae.montage import electrode_positions, match_electrodes
 from braindecode_gcmae.montage.evidence import measured_positions
 from braindecode_gcmae.montage.nets import beside_the_scalp
-
-from ..warning import warn
+from braindecode_gcmae.warning import warn
 
 # One file of each recording: BrainVision's data and EEGLAB's .fdt follow theirs.
 _EXTENSIONS = tuple(".edf .bdf .gdf .vhdr .set .fif .fif.gz .cnt .mff .raw".split())

@@ -26,8 +26,7 @@ from braindecode_gcmae.datasets.reading import (
     subject_of_header,
 )
 from braindecode_gcmae.features.look import same_rate
-
-from ..warning import warn
+from braindecode_gcmae.warning import warn
 
 # What EEGLAB and BrainVision write where a recording was cut or paused.
 _CUTS = ("boundary", "new segment/")

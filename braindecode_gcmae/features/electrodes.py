@@ -6,7 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Electrodes", "data_mask", "spherical_harmonics"]
+__all__ = ["STILL", "Electrodes", "data_mask", "spherical_harmonics"]
+
+STILL = 1e-7  # µV: a channel that moves no further in a window has no signal
 
 
 class Electrodes(NamedTuple):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..encoders import Dropout, build_encoder
 from ..features import Electrodes, FeatureNorm, SecondMoments, spherical_harmonics
-from ..features.electrodes import data_mask
+from ..features.electrodes import STILL, data_mask
 from ..features.memo import Memo, may_look
 from ..features.nodes import with_data
 from ..features.precision import in_full_precision
@@ -18,8 +18,7 @@ from .arguments import is_tied
 
 __all__ = ["ElectrodeGraphNetwork"]
 
-# µV. As numbers in _is_data, too: TorchScript reads no globals.
-_LARGEST, _STILL = 1e12, 1e-7
+_LARGEST = 1e12  # µV
 
 
 class ElectrodeGraphNetwork(nn.Module):
@@ -199,7 +198,7 @@ class ElectrodeGraphNetwork(nn.Module):
             return None
         low, high = x.amin(-1), x.amax(-1)  # of which NaN makes NaN
         largest = max(float(high.amax()), -float(low.amin()))
-        if not (largest < _LARGEST and float((high - low).amin()) > _STILL):
+        if not (largest < _LARGEST and float((high - low).amin()) > STILL):
             return None
         return self._memo(_whole_cap, self.positions, self.basis, len(x))
 
@@ -386,6 +385,7 @@ def _is_data(x: Tensor) -> Tensor:
     It has no NaN, is not so large that its power would overflow, and moves: what is
     unplugged, railed or filled with zeros does not, but for the rounding of filters.
     """
+    # As numbers: TorchScript reads no globals.
     moves = x.amax(-1) - x.amin(-1) > 1e-7
     # Each sample is looked at: onnxruntime's least and largest pass over NaN.
     return (x.abs() < 1e12).all(-1) & moves

@@ -10,7 +10,7 @@ from ..models.joint import NOBODY
 from ..warning import warn
 from .data import UnlabelledWindows, subject_codes
 
-__all__ = ["People", "people_for_split"]
+__all__ = ["People", "keeps_people_together", "people_for_split"]
 
 _SETS = NOBODY.bit_length()  # above the number of a window of an unknown person
 _FEW = 4  # windows of a recording that are looked at
@@ -88,6 +88,11 @@ class People:
         groups.copy_(new)
 
 
+def keeps_people_together(train_split) -> bool:
+    """Whether a validation split is by groups (``ValidSplit(GroupKFold(5))``)."""
+    return "Group" in type(getattr(train_split, "cv", None)).__name__
+
+
 def people_for_split(train_split, ids) -> np.ndarray | None:
     """Numbers of the people, for a splitter that keeps people together; else None.
 
@@ -96,7 +101,7 @@ def people_for_split(train_split, ids) -> np.ndarray | None:
     ValueError
         If such a splitter does not hear of everybody.
     """
-    if "Group" not in type(getattr(train_split, "cv", None)).__name__:
+    if not keeps_people_together(train_split):
         return None
     people = subject_codes(ids, {})
     if (people < 0).any():
